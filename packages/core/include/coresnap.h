@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/**
+ * @file coresnap.h
+ * ELF cores of processes that keep running.
+ *
+ * A core of this library is the core that the kernel would have written at the instant of the
+ * snapshot: the same notes in the same order, the same segments, the same bytes. The process runs
+ * on afterwards.
+ *
+ * Threads: every function may be called from any thread; calls on different processes may run at
+ * the same time. coresnap_dump_self() may also be called from a signal handler; calls of it are
+ * serialised inside.
+ *
+ * The library never prints, exits or aborts, and leaves the signal state of its caller as it was.
+ */
+#ifndef CORESNAP_H
+#define CORESNAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CORESNAP_VERSION "0.1.0"
+
+/**
+ * What went wrong. The numbers are also the exit codes of the programs; 9 and 10 belong to
+ * commands that work on finished cores, 2 is the usage error of the command line.
+ */
+enum coresnap_code {
+	CORESNAP_OK = 0,
+	CORESNAP_E_FAILED = 1,        /* anything else: unwritable place, existing file, closed pipe */
+	CORESNAP_E_USAGE = 2,         /* the caller's options contradict themselves */
+	CORESNAP_E_NO_PROCESS = 3,    /* no such process, a zombie, a kernel thread */
+	CORESNAP_E_NOT_PERMITTED = 4, /* other user, setuid, traced, Yama, undumpable */
+	CORESNAP_E_INCOMPLETE = 5,    /* written, but threads or pages are missing: see the result */
+	CORESNAP_E_NO_SPACE = 6,      /* the file system or the quota is full */
+	CORESNAP_E_TARGET_GONE = 7,   /* the target exited or called execve during the dump */
+	CORESNAP_E_DEADLINE = 8,      /* a deadline passed, nothing was written */
+	CORESNAP_E_CANCELLED = 130,   /* the progress callback asked to stop */
+};
+
+/** How the memory image is kept still. Numbers 3 and 4 are kept for precopy and livedump. */
+enum coresnap_method {
+	CORESNAP_METHOD_AUTO = 0, /* the best that target, kernel and permissions allow */
+	CORESNAP_METHOD_STOP = 1, /* nothing injected; stopped while bytes are staged or written */
+	CORESNAP_METHOD_FORK = 2, /* stopped for the time of a fork; bytes come from the copy */
+};
+
+/** Flags of struct coresnap_options. */
+enum coresnap_flag {
+	/** Leave interrupted calls with a finite timeout to fail with EINTR (signal(7)). */
+	CORESNAP_STRICT_TIMEOUTS = 1 << 0,
+	/** Replace an existing regular file. */
+	CORESNAP_FORCE = 1 << 1,
+	/** Dump also a target that the kernel would refuse to dump (setuid, PR_SET_DUMPABLE 0). */
+	CORESNAP_UNDUMPABLE = 1 << 2,
+	/** Use coresnap_options.filter instead of /proc/PID/coredump_filter. */
+	CORESNAP_FILTER = 1 << 3,
+};
+
+/** What a failed call tells. Filled by value: no memory to free. */
+struct coresnap_error {
+	int code;         /* enum coresnap_code */
+	int os_errno;     /* errno of the failing system call, or 0 */
+	int pid;          /* the process it was about, or 0 */
+	int tid;          /* the thread it was about, or 0 */
+	uint64_t address; /* the target address it was about, or 0 */
+	char what[384];   /* one line: what failed, on what, why; UTF-8 not guaranteed */
+	char remedy[384]; /* one line: what to do about it, or empty */
+};
+
+/** Why a byte range (or a thread) is not in the core. */
+enum coresnap_skip_reason {
+	CORESNAP_SKIP_FILTER = 0,     /* coredump_filter leaves this kind of mapping out */
+	CORESNAP_SKIP_DONTDUMP = 1,   /* MADV_DONTDUMP */
+	CORESNAP_SKIP_IO = 2,         /* device memory */
+	CORESNAP_SKIP_UNREADABLE = 3, /* the kernel refused the read (EFAULT, EIO) */
+	CORESNAP_SKIP_THREAD = 4,     /* a thread that did not stop in time: no registers */
+	CORESNAP_SKIP_REASONS = 5,
+};
+
+/** One thing left out. start and end are target addresses; 0 for a thread. */
+struct coresnap_skip {
+	uint64_t start;
+	uint64_t end;
+	int reason; /* enum coresnap_skip_reason */
+	int tid;    /* for CORESNAP_SKIP_THREAD, else 0 */
+};
+
+/** Where a dump stands; given to the progress callback. Sizes in bytes. */
+struct coresnap_progress {
+	uint64_t done;  /* bytes of the core passed so far, holes included */
+	uint64_t total; /* size of the core; 0 until it is known */
+	int stopped;    /* 1 while the target is stopped */
+};
+
+/**
+ * Called from the dumping thread at least every 20 ms unless a single system call takes longer,
+ * and never while the calling process's own threads are stopped. Non-zero cancels the dump with
+ * CORESNAP_E_CANCELLED: the target is thawed and what was written is deleted.
+ */
+typedef int (*coresnap_progress_fn)(const struct coresnap_progress *progress, void *arg);
+
+/** Options; grows at its end. Set size to sizeof(struct coresnap_options), the rest to 0. */
+struct coresnap_options {
+	size_t size;
+	int method;               /* enum coresnap_method */
+	unsigned int flags;       /* enum coresnap_flag */
+	uint64_t filter;          /* bits of core(5) "coredump_filter"; with CORESNAP_FILTER */
+	uint64_t stage_budget;    /* bytes of memory that stop may use; 0: an eighth of MemAvailable */
+	uint64_t stop_timeout_ns; /* how long to wait for threads to stop; 0: one second */
+	coresnap_progress_fn progress;
+	void *progress_arg;
+	struct coresnap_skip *skips; /* caller's array for what is left out, or NULL */
+	size_t max_skips;            /* its length */
+};
+
+/** Kinds of output. */
+enum coresnap_output_kind {
+	CORESNAP_TO_PATH = 0,   /* a new regular file, sparse; see struct coresnap_output */
+	CORESNAP_TO_FD = 1,     /* an open descriptor: pipe, socket or file; forward only */
+	CORESNAP_TO_MEMORY = 2, /* a sealed memfd, given back in coresnap_result.memory_fd */
+};
+
+/**
+ * Where the core goes. A path is written under a temporary name in the same directory (mode 0600,
+ * whatever the umask) and renamed when it is complete; a final name that exists, or is a link, a
+ * FIFO or a device, is refused before the target is touched.
+ */
+struct coresnap_output {
+	int kind;         /* enum coresnap_output_kind */
+	const char *path; /* CORESNAP_TO_PATH: file name, bytes; borrowed */
+	int fd;           /* CORESNAP_TO_FD: borrowed, not closed */
+};
+
+/** Why a better method was not taken. */
+struct coresnap_refusal {
+	int method; /* enum coresnap_method */
+	char reason[160];
+	char remedy[160]; /* may be empty */
+};
+
+#define CORESNAP_MAX_REFUSALS 4
+
+/** What a dump did; grows at its end. Set size to sizeof(struct coresnap_result) before the call. */
+struct coresnap_result {
+	size_t size;
+	int method;               /* the method that was taken */
+	unsigned int threads;     /* threads in the core */
+	unsigned int missed;      /* threads that did not stop in time */
+	unsigned int segments;    /* PT_LOAD headers */
+	uint64_t pause_ns;        /* from the first stop request to the last thread's release */
+	uint64_t core_size;       /* apparent size of the core in bytes, holes included */
+	uint64_t bytes_read;      /* bytes read from the target's memory */
+	uint64_t bytes_written;   /* bytes given to the output, holes excluded where it has them */
+	uint64_t bytes_skipped[CORESNAP_SKIP_REASONS]; /* by reason */
+	size_t n_skips;           /* ranges left out; may exceed max_skips */
+	int memory_fd;            /* CORESNAP_TO_MEMORY: owned by the caller, O_CLOEXEC; else -1 */
+	unsigned int n_refusals;
+	struct coresnap_refusal why_not[CORESNAP_MAX_REFUSALS];
+};
+
+/**
+ * Write a core of the process @p pid (its thread-group id as seen by the caller).
+ *
+ * @param options may be NULL for the defaults.
+ * @param result may be NULL.
+ * @param error may be NULL; filled on failure, zeroed on success.
+ * @return CORESNAP_OK, or an enum coresnap_code. With CORESNAP_E_INCOMPLETE the core exists and
+ *         the result is filled; with every other failure nothing is left under the final name.
+ */
+int coresnap_dump(pid_t pid, const struct coresnap_output *to,
+		  const struct coresnap_options *options, struct coresnap_result *result,
+		  struct coresnap_error *error);
+
+/**
+ * Write a core of the calling process, all threads included; the calling thread comes first.
+ *
+ * Allocates nothing from the heap and takes no lock of the program: may be called from a signal
+ * handler. A call from a handler that interrupted a dump in the same thread fails with EBUSY. The
+ * work is done by a helper process that wait(2) without __WALL does not see.
+ */
+int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_options *options,
+		       struct coresnap_result *result, struct coresnap_error *error);
+
+/** The library's version, "0.1.0". Static storage. */
+const char *coresnap_version(void);
+
+/** Names for logs and JSON ("fork", "dontdump", "not-permitted"); "?" for an unknown number. */
+const char *coresnap_method_name(int method);
+const char *coresnap_skip_reason_name(int reason);
+const char *coresnap_code_name(int code);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// Raw system calls, returning a negative errno.
+//
+// The library works in a helper process that shares memory, and so thread-local storage, with the
+// program that called it. glibc's wrappers write errno there, under the feet of the calling thread,
+// and those of blocking calls are cancellation points; hence the instruction itself.
+#ifndef CORESNAP_SYS_H
+#define CORESNAP_SYS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+static inline long sys_raw(long nr, long a, long b, long c, long d, long e, long f)
+{
+#if defined(__x86_64__)
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long ret;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret;
+#elif defined(__i386__)
+	long ret;
+
+	// The sixth argument travels in ebp, which no constraint can name.
+	__asm__ volatile("pushl %[f]; pushl %%ebp; movl 4(%%esp), %%ebp; int $0x80;"
+			 "popl %%ebp; addl $4, %%esp"
+			 : "=a"(ret)
+			 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e), [f] "g"(f)
+			 : "memory");
+	return ret;
+#else
+#error "no system call instruction for this architecture: add it here"
+#endif
+}
+
+// sys_call(SYS_name, up to six arguments)
+#define sys_call(...) sys_call_pick(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
+#define sys_call_pick(nr, a, b, c, d, e, f, ...) \
+	sys_raw((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+// Calls that a signal may interrupt before they did anything.
+#define sys_retry(...)                                  \
+	({                                              \
+		long ret_;                              \
+		do                                      \
+			ret_ = sys_call(__VA_ARGS__);   \
+		while (ret_ == -EINTR);                 \
+		ret_;                                   \
+	})
+
+static inline int sys_openat(int dirfd, const char *path, int flags, mode_t mode)
+{
+	return (int)sys_retry(SYS_openat, dirfd, path, flags | O_CLOEXEC, mode);
+}
+
+static inline int sys_close(int fd)
+{
+	return (int)sys_call(SYS_close, fd);
+}
+
+static inline ssize_t sys_read(int fd, void *buf, size_t n)
+{
+	return sys_retry(SYS_read, fd, buf, n);
+}
+
+static inline ssize_t sys_pread(int fd, void *buf, size_t n, uint64_t offset)
+{
+#ifdef __LP64__
+	return sys_retry(SYS_pread64, fd, buf, n, offset);
+#else
+	return sys_retry(SYS_pread64, fd, buf, n, (uint32_t)offset, (uint32_t)(offset >> 32));
+#endif
+}
+
+static inline ssize_t sys_pwrite(int fd, const void *buf, size_t n, uint64_t offset)
+{
+#ifdef __LP64__
+	return sys_retry(SYS_pwrite64, fd, buf, n, offset);
+#else
+	return sys_retry(SYS_pwrite64, fd, buf, n, (uint32_t)offset, (uint32_t)(offset >> 32));
+#endif
+}
+
+static inline int64_t sys_lseek(int fd, int64_t offset, int whence)
+{
+#ifdef __LP64__
+	return sys_call(SYS_lseek, fd, offset, whence);
+#else
+	int64_t result = 0;
+	const long ret = sys_call(SYS__llseek, fd, (uint32_t)((uint64_t)offset >> 32),
+				  (uint32_t)offset, &result, whence);
+
+	return ret < 0 ? ret : result;
+#endif
+}
+
+// Basic facts of a file (or of what a link of /proc leads to), or a negative errno. AT_EMPTY_PATH
+// with path "" asks about dirfd itself.
+static inline int sys_statx(int dirfd, const char *path, int flags, struct statx *ret)
+{
+	return (int)sys_call(SYS_statx, dirfd, path, flags, STATX_BASIC_STATS, ret);
+}
+
+// The address, or a negative errno: test with sys_map_failed().
+static inline void *sys_mmap(size_t size, int prot, int flags, int fd, uint64_t offset)
+{
+#ifdef __LP64__
+	return (void *)sys_call(SYS_mmap, 0, size, prot, flags, fd, offset);
+#else
+	return (void *)sys_call(SYS_mmap2, 0, size, prot, flags, fd, offset >> 12);
+#endif
+}
+
+static inline bool sys_map_failed(const void *map)
+{
+	return (uintptr_t)map > (uintptr_t)-4096;
+}
+
+static inline int sys_ftruncate(int fd, uint64_t size)
+{
+#ifdef __LP64__
+	return (int)sys_retry(SYS_ftruncate, fd, size);
+#else
+	return (int)sys_retry(SYS_ftruncate64, fd, (uint32_t)size, (uint32_t)(size >> 32));
+#endif
+}
+
+static inline int sys_fstatfs(int fd, struct statfs64 *ret)
+{
+#ifdef __LP64__
+	return (int)sys_call(SYS_fstatfs, fd, ret);
+#else
+	return (int)sys_call(SYS_fstatfs64, fd, sizeof(*ret), ret);
+#endif
+}
+
+// Nanoseconds of the monotonic clock.
+static inline uint64_t sys_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+#endif
