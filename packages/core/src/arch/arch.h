@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// Architectures as rows of facts. Every row compiles on every host: layouts are spelled by width in
+// layout.h, register numbers by offset, never by a host struct.
+//
+// To add an architecture: a file arch/<kernel name>.c that ends in one const row; its name in the
+// list of arch.c; its prstatus and prpsinfo variants in layout.h if none fits; its sigframe and
+// gadgets (struct arch_remote) when fork is to work there; a row in the lab.
+#ifndef CORESNAP_ARCH_H
+#define CORESNAP_ARCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// One note that a thread may have, in the order of the kernel's user_regset_view.
+struct arch_regset {
+	const char *owner; // "CORE" or "LINUX"
+	uint32_t type;     // NT_*
+	uint32_t max_size; // bytes that a buffer must offer; a multiple of the regset's unit
+	// Does the kernel leave this note out although PTRACE_GETREGSET answers? NULL: never.
+	bool (*inactive)(const void *bytes, size_t size);
+};
+
+// An interrupted call that the kernel fails with EINTR after a stop though no signal came
+// (signal(7)), and where its timeout stands.
+struct arch_eintr_call {
+	int32_t nr;
+	enum {
+		EINTR_NO_TIMEOUT,     // waits for ever
+		EINTR_TIMEOUT_MS,     // int, milliseconds in argument `arg`; negative: for ever
+		EINTR_TIMEOUT_PTR,    // pointer in argument `arg`; NULL: for ever
+		EINTR_TIMEOUT_SOCKET, // SO_RCVTIMEO or SO_SNDTIMEO, always finite when EINTR is seen
+		EINTR_TIMEOUT_IPC,    // ipc(2): semop or semtimedop by argument 0
+		EINTR_TIMEOUT_URING,  // flags in `arg`: IORING_ENTER_EXT_ARG may bring one
+	} timeout;
+	uint8_t arg; // argument number, from 0
+};
+
+struct arch_remote; // arch/remote facts: see remote.h
+
+struct arch {
+	const char *name;       // as users see it: x86-64, x86-32, arm, arm64
+	uint16_t machine;       // e_machine
+	uint8_t elf_class;      // ELFCLASS32 or ELFCLASS64
+	uint8_t word;           // bytes of a long: 4 or 8
+	uint16_t gregs_size;    // of PTRACE_GETREGSET NT_PRSTATUS and of pr_reg
+	uint16_t prstatus_size; // descsz of NT_PRSTATUS
+	uint16_t prpsinfo_size; // descsz of NT_PRPSINFO
+
+	// The first row is NT_PRSTATUS (the general registers).
+	const struct arch_regset *regsets;
+	size_t n_regsets;
+
+	// Offsets in gregs.
+	uint16_t pc;
+	uint16_t sp;
+	uint16_t ret;     // the register that holds a system call's result
+	uint16_t orig_nr; // the register that holds its number (x86: orig_ax), sign-extended word
+	uint16_t args[6]; // argument registers of a system call
+
+	const struct arch_eintr_call *eintr_calls;
+	size_t n_eintr_calls;
+
+	// Notes of the whole process that follow all threads (x86: NT_X86_XSAVE_LAYOUT); writes the
+	// description to buf and returns its size, 0 when there is none. NULL: none ever.
+	size_t (*process_note)(void *buf, size_t size);
+	uint32_t process_note_type;
+	const char *process_note_owner;
+
+	const struct arch_remote *remote; // NULL: nothing can be injected
+};
+
+// The most regsets a row has, and the most bytes of a process note.
+#define ARCH_MAX_REGSETS 8
+#define ARCH_MAX_PROCESS_NOTE 1024
+
+extern const struct arch arch_x86_64;
+extern const struct arch arch_i386;
+
+// The row for a process whose general registers have this many bytes and whose executable is of
+// this class; NULL when there is none (x32, an architecture not ported yet).
+const struct arch *arch_find(size_t gregs_size, uint8_t elf_class);
+
+// A word of a register block, zero-extended.
+uint64_t arch_get(const struct arch *arch, const void *gregs, uint16_t offset);
+void arch_set(const struct arch *arch, void *gregs, uint16_t offset, uint64_t value);
+
+// A word of a register block, sign-extended (results of system calls, orig_ax).
+int64_t arch_get_signed(const struct arch *arch, const void *gregs, uint16_t offset);
+
+#endif

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "freeze.h"
+
+#include <elf.h>
+#include <linux/ptrace.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "cleanup.h"
+#include "procfs.h"
+
+#ifndef __WALL
+#define __WALL 0x40000000
+#endif
+#ifndef __WNOTHREAD
+#define __WNOTHREAD 0x20000000
+#endif
+
+// A program that makes threads faster than we find them ends here.
+#define MAX_PASSES 64
+
+// How late a caller's wish to give up may be noticed.
+#define CANCEL_LATENCY_NS 20000000u
+
+struct dirent64_head {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+void freeze_init(struct freeze *freeze, struct target *target, struct arena *arena)
+{
+	*freeze = (struct freeze){ .target = target, .arena = arena };
+}
+
+static bool cancelled(const struct freeze *freeze)
+{
+	return freeze->cancel && __atomic_load_n(freeze->cancel, __ATOMIC_RELAXED);
+}
+
+// No event tells a tracer thread of another thread's stop with a time limit: waitpid has none, and
+// SIGCHLD may be taken by anyone. So: look, give way, look again, waiting longer each time. Threads
+// that run or sleep interruptibly stop within microseconds, before the first wait.
+int freeze_wait(pid_t tid, uint64_t deadline_ns, int *status)
+{
+	struct timespec pause = { .tv_nsec = 20000 };
+
+	for (unsigned int look = 0;; look++) {
+		const long ret = sys_call(SYS_wait4, tid, status, __WALL | __WNOTHREAD | WNOHANG,
+					  NULL);
+		if (ret == tid)
+			return 1;
+		if (ret < 0 && ret != -EINTR)
+			return (int)ret;
+		if (sys_now_ns() >= deadline_ns)
+			return 0;
+		if (look < 64) {
+			sys_call(SYS_sched_yield);
+			continue;
+		}
+		sys_call(SYS_ppoll, NULL, 0, &(struct timespec){ .tv_nsec = pause.tv_nsec }, NULL,
+			 0);
+		if (pause.tv_nsec < 1000000)
+			pause.tv_nsec *= 2;
+	}
+}
+
+static struct thread *find_thread(struct freeze *freeze, pid_t tid)
+{
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (freeze->threads[i].tid == tid)
+			return &freeze->threads[i];
+	return NULL;
+}
+
+// Known threads come back in the same order in each listing, so the search starts where the last
+// one ended and 1000 threads are not a million comparisons.
+static bool known_thread(struct freeze *freeze, pid_t tid, size_t *hint)
+{
+	if (*hint < freeze->n_threads && freeze->threads[*hint].tid == tid) {
+		++*hint;
+		return true;
+	}
+	const struct thread *found = find_thread(freeze, tid);
+
+	if (found)
+		*hint = (size_t)(found - freeze->threads) + 1;
+	return found != NULL;
+}
+
+static char thread_task_state(const struct freeze *freeze, pid_t tid)
+{
+	char path[32], text[1024];
+	struct procfs_stat stat;
+
+	error_format(path, sizeof(path), "task/%d/stat", tid);
+	if (procfs_read(freeze->target->proc_fd, path, text, sizeof(text)) <= 0 ||
+	    !procfs_parse_stat(text, &stat))
+		return 'X';
+	return stat.state;
+}
+
+// Attaches to a thread. 1: seized, 0: it is gone, else an error.
+static int seize_thread(struct freeze *freeze, pid_t tid, struct coresnap_error *err)
+{
+	// Room first: what is attached must be on the list, or freeze_thaw() would not release it.
+	if (arena_grow(freeze->arena, &freeze->threads, &freeze->cap_threads, freeze->n_threads + 1,
+		       sizeof(struct thread)) < 0)
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the thread list");
+	const long ret = sys_call(SYS_ptrace, PTRACE_SEIZE, tid, 0, 0);
+
+	if (ret == -ESRCH)
+		return 0;
+	if (ret == -EPERM) {
+		const char state = thread_task_state(freeze, tid);
+
+		// A thread that is exiting cannot be attached to (ptrace_attach in
+		// kernel/ptrace.c), and looks like a refusal.
+		if (state == 'Z' || state == 'X')
+			return 0;
+		return target_refused(freeze->target, tid, err);
+	}
+	if (ret < 0)
+		return error_set(err, CORESNAP_E_FAILED, (int)-ret,
+				 "cannot attach to thread %d of process %d: %s", tid,
+				 freeze->target->pid, error_errno_name((int)-ret));
+	struct thread *thread = &freeze->threads[freeze->n_threads++];
+
+	memset(thread, 0, sizeof(*thread));
+	thread->tid = tid;
+	thread->state = THREAD_SEIZED;
+	return 1;
+}
+
+// Seizes every thread that is not known yet. Returns how many were new.
+static int seize_new(struct freeze *freeze, struct coresnap_error *err)
+{
+	const int fd guard(guard_close) = sys_openat(freeze->target->proc_fd, "task",
+						     O_RDONLY | O_DIRECTORY, 0);
+	char buf[8192] __attribute__((aligned(8)));
+	size_t hint = 0;
+	int found = 0;
+
+	if (fd < 0)
+		return error_set(err, CORESNAP_E_TARGET_GONE, ESRCH,
+				 "process %d exited before it could be stopped",
+				 freeze->target->pid);
+	for (;;) {
+		const long n = sys_call(SYS_getdents64, fd, buf, sizeof(buf));
+
+		if (n <= 0)
+			return found;
+		for (long at = 0; at < n;) {
+			const struct dirent64_head *entry = (const void *)(buf + at);
+			const pid_t tid = (pid_t)procfs_number(entry->name, 10, NULL);
+
+			at += entry->reclen;
+			if (tid == 0 || known_thread(freeze, tid, &hint))
+				continue;
+			const int ret = seize_thread(freeze, tid, err);
+
+			if (ret < 0)
+				return ret;
+			found += ret;
+		}
+	}
+}
+
+static int read_registers(struct freeze *freeze, struct thread *thread)
+{
+	struct iovec iov = { .iov_base = thread->gregs, .iov_len = sizeof(thread->gregs) };
+	long ret = sys_call(SYS_ptrace, PTRACE_GETREGSET, thread->tid, NT_PRSTATUS, &iov);
+
+	if (ret < 0)
+		return (int)ret;
+	thread->gregs_len = (uint16_t)iov.iov_len;
+	memcpy(thread->gregs_out, thread->gregs, sizeof(thread->gregs));
+	if (freeze->target->arch == NULL) {
+		uint8_t ident[EI_NIDENT] = { 0 };
+		const int fd guard(guard_close) = sys_openat(freeze->target->proc_fd, "exe",
+							     O_RDONLY, 0);
+
+		// x32 differs from x86-64 in nothing but the class of its executable.
+		if (fd < 0 || sys_read(fd, ident, sizeof(ident)) < (ssize_t)sizeof(ident))
+			ident[EI_CLASS] = iov.iov_len == 68 ? ELFCLASS32 : ELFCLASS64;
+		freeze->target->arch = arch_find(iov.iov_len, ident[EI_CLASS]);
+	}
+	ret = sys_call(SYS_ptrace, PTRACE_GETSIGMASK, thread->tid, sizeof(thread->sigmask),
+		       &thread->sigmask);
+	return ret < 0 ? (int)ret : 0;
+}
+
+// Waits until one thread has stopped for us; hands over the signals that arrive meanwhile.
+static int collect_thread(struct freeze *freeze, struct thread *thread)
+{
+	for (;;) {
+		int status;
+		const uint64_t soon = sys_now_ns() + CANCEL_LATENCY_NS;
+		const int ret = freeze_wait(thread->tid, soon < freeze->deadline_ns ?
+						 soon : freeze->deadline_ns, &status);
+
+		if (ret == 0 && sys_now_ns() < freeze->deadline_ns && !cancelled(freeze))
+			continue;
+		if (ret == 0) {
+			thread->state = THREAD_MISSED;
+			return 0;
+		}
+		if (ret < 0 || !WIFSTOPPED(status)) {
+			thread->state = THREAD_GONE;
+			return 0;
+		}
+		if (status >> 16 != PTRACE_EVENT_STOP) {
+			// A signal on its way to the thread: its handler's frame is set up, and
+			// our own stop follows before it runs.
+			sys_call(SYS_ptrace, PTRACE_CONT, thread->tid, 0, WSTOPSIG(status));
+			continue;
+		}
+		thread->group_stop = WSTOPSIG(status) != SIGTRAP;
+		thread->state = THREAD_STOPPED;
+		if (read_registers(freeze, thread) < 0)
+			thread->state = THREAD_GONE;
+		return 0;
+	}
+}
+
+static int stop_seized(struct freeze *freeze, size_t from)
+{
+	for (size_t i = from; i < freeze->n_threads; i++)
+		if (freeze->threads[i].state == THREAD_SEIZED)
+			sys_call(SYS_ptrace, PTRACE_INTERRUPT, freeze->threads[i].tid, 0, 0);
+	for (size_t i = from; i < freeze->n_threads; i++)
+		if (freeze->threads[i].state == THREAD_SEIZED)
+			collect_thread(freeze, &freeze->threads[i]);
+	return 0;
+}
+
+static int check_frozen(const struct freeze *freeze, struct coresnap_error *err)
+{
+	const struct target *target = freeze->target;
+	size_t stopped = 0, missed = 0;
+
+	if (cancelled(freeze))
+		return error_cancelled(err);
+	for (size_t i = 0; i < freeze->n_threads; i++) {
+		stopped += freeze->threads[i].state == THREAD_STOPPED;
+		missed += freeze->threads[i].state == THREAD_MISSED;
+	}
+	if (target_exited(target) || (!stopped && !missed))
+		return error_set(err, CORESNAP_E_TARGET_GONE, ESRCH,
+				 "process %d exited before it could be stopped", target->pid);
+	if (target_execed(target))
+		return error_set(err, CORESNAP_E_TARGET_GONE, ESRCH,
+				 "process %d became another program (execve) before it could be "
+				 "stopped", target->pid);
+	if (!stopped) {
+		error_remedy(err, "Its threads are in uninterruptible sleep (state D in ps), or "
+			     "wait for a vfork child; try again or give a longer stop timeout");
+		return error_set(err, CORESNAP_E_DEADLINE, ETIMEDOUT,
+				 "no thread of process %d stopped in time", target->pid);
+	}
+	if (!target->arch)
+		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
+				 "process %d is of an architecture that this build does not know",
+				 target->pid);
+	return 0;
+}
+
+int freeze_seize(struct freeze *freeze, struct coresnap_error *err)
+{
+	int found = 1;
+
+	for (unsigned int pass = 0; found > 0 && pass < MAX_PASSES; pass++)
+		found = seize_new(freeze, err);
+	return found < 0 ? found : 0;
+}
+
+int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_error *err)
+{
+	size_t from = 0;
+
+	freeze->began_ns = sys_now_ns();
+	freeze->deadline_ns = freeze->began_ns + timeout_ns;
+	for (unsigned int pass = 0;; pass++) {
+		stop_seized(freeze, from);
+		from = freeze->n_threads;
+		const int found = seize_new(freeze, err);
+
+		if (found < 0)
+			return found;
+		if (found == 0)
+			break;
+		if (pass == MAX_PASSES)
+			return error_set(err, CORESNAP_E_DEADLINE, ETIMEDOUT,
+					 "process %d makes threads faster than they can be stopped",
+					 freeze->target->pid);
+	}
+	const int ret = check_frozen(freeze, err);
+
+	return ret < 0 ? ret : target_open_mem(freeze->target, err);
+}
+
+static void release_thread(struct thread *thread, const struct arch *arch)
+{
+	const pid_t tid = thread->tid;
+	int status;
+
+	if (thread->state == THREAD_SEIZED || thread->state == THREAD_MISSED) {
+		// Only a stopped thread can be detached. One that does not stop even now is let go
+		// by the kernel when the dumper's process ends, which follows.
+		sys_call(SYS_ptrace, PTRACE_INTERRUPT, tid, 0, 0);
+		if (freeze_wait(tid, sys_now_ns() + 2000000, &status) != 1 || !WIFSTOPPED(status))
+			return;
+		sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0,
+			 status >> 16 == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status));
+		return;
+	}
+	if (thread->changed && arch) {
+		struct iovec iov = { .iov_base = thread->gregs_out,
+				     .iov_len = thread->gregs_len };
+
+		sys_call(SYS_ptrace, PTRACE_SETREGSET, tid, NT_PRSTATUS, &iov);
+	}
+	sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0, 0);
+}
+
+void freeze_thaw(struct freeze *freeze)
+{
+	// Stopped threads first: they are the pause.
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (freeze->threads[i].state == THREAD_STOPPED)
+			release_thread(&freeze->threads[i], freeze->target->arch);
+	if (freeze->began_ns && !freeze->ended_ns)
+		freeze->ended_ns = sys_now_ns();
+	for (size_t i = 0; i < freeze->n_threads; i++) {
+		struct thread *thread = &freeze->threads[i];
+
+		if (thread->state == THREAD_SEIZED || thread->state == THREAD_MISSED)
+			release_thread(thread, freeze->target->arch);
+	}
+	freeze->n_threads = 0;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The notes of a core, encoded once: their size is the size of the bytes.
+//
+// Order (write_note_info in fs/binfmt_elf.c): PRSTATUS of the dumping thread, PRPSINFO, SIGINFO,
+// AUXV, FILE, the other regsets of that thread; PRSTATUS and the other regsets of each other
+// thread; notes of the whole process. docs/core-format.md describes each.
+#ifndef CORESNAP_NOTE_H
+#define CORESNAP_NOTE_H
+
+#include "arena.h"
+#include "error.h"
+#include "snapshot.h"
+
+struct notes {
+	struct arena *arena;
+	uint8_t *bytes;
+	size_t size, cap;
+};
+
+// Encodes all notes of the snapshot. 0 or -ENOMEM.
+int must_check notes_build(struct notes *notes, const struct snapshot *snapshot);
+
+#endif

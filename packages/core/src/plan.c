@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "plan.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <string.h>
+
+// p_align of every PT_LOAD and of the first byte of data (ELF_EXEC_PAGESIZE).
+#define SEGMENT_ALIGN 4096
+
+struct sizes {
+	size_t ehdr, phdr, shdr;
+};
+
+static struct sizes header_sizes(const struct arch *arch)
+{
+	return arch->elf_class == ELFCLASS64 ?
+		       (struct sizes){ sizeof(Elf64_Ehdr), sizeof(Elf64_Phdr), sizeof(Elf64_Shdr) } :
+		       (struct sizes){ sizeof(Elf32_Ehdr), sizeof(Elf32_Phdr), sizeof(Elf32_Shdr) };
+}
+
+static void put_ehdr(uint8_t *at, const struct arch *arch, size_t n_phdrs, uint64_t shoff)
+{
+	const struct sizes sizes = header_sizes(arch);
+	Elf64_Ehdr wide = {
+		.e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, arch->elf_class, ELFDATA2LSB,
+			     EV_CURRENT, ELFOSABI_NONE },
+		.e_type = ET_CORE,
+		.e_machine = arch->machine,
+		.e_version = EV_CURRENT,
+		.e_phoff = sizes.ehdr,
+		.e_shoff = shoff,
+		.e_ehsize = (uint16_t)sizes.ehdr,
+		.e_phentsize = (uint16_t)sizes.phdr,
+		.e_phnum = n_phdrs >= PN_XNUM ? PN_XNUM : (uint16_t)n_phdrs,
+		.e_shentsize = shoff ? (uint16_t)sizes.shdr : 0,
+		.e_shnum = shoff ? 1 : 0,
+	};
+
+	if (arch->elf_class == ELFCLASS64) {
+		memcpy(at, &wide, sizeof(wide));
+		return;
+	}
+	Elf32_Ehdr narrow = {
+		.e_type = wide.e_type,
+		.e_machine = wide.e_machine,
+		.e_version = wide.e_version,
+		.e_phoff = (uint32_t)wide.e_phoff,
+		.e_shoff = (uint32_t)wide.e_shoff,
+		.e_ehsize = wide.e_ehsize,
+		.e_phentsize = wide.e_phentsize,
+		.e_phnum = wide.e_phnum,
+		.e_shentsize = wide.e_shentsize,
+		.e_shnum = wide.e_shnum,
+	};
+	memcpy(narrow.e_ident, wide.e_ident, EI_NIDENT);
+	memcpy(at, &narrow, sizeof(narrow));
+}
+
+static void put_phdr(uint8_t *at, const struct arch *arch, const Elf64_Phdr *phdr)
+{
+	if (arch->elf_class == ELFCLASS64) {
+		memcpy(at, phdr, sizeof(*phdr));
+		return;
+	}
+	const Elf32_Phdr narrow = {
+		.p_type = phdr->p_type,
+		.p_offset = (uint32_t)phdr->p_offset,
+		.p_vaddr = (uint32_t)phdr->p_vaddr,
+		.p_filesz = (uint32_t)phdr->p_filesz,
+		.p_memsz = (uint32_t)phdr->p_memsz,
+		.p_flags = phdr->p_flags,
+		.p_align = (uint32_t)phdr->p_align,
+	};
+	memcpy(at, &narrow, sizeof(narrow));
+}
+
+static uint32_t segment_flags(const struct mapping *m)
+{
+	return (m->flags & MAPPING_READ ? PF_R : 0u) | (m->flags & MAPPING_WRITE ? PF_W : 0u) |
+	       (m->flags & MAPPING_EXEC ? PF_X : 0u);
+}
+
+// fill_extnum_info()
+static void put_tail(struct plan *plan, const struct arch *arch, size_t n_phdrs)
+{
+	const Elf64_Shdr wide = { .sh_size = 1, .sh_info = (uint32_t)n_phdrs };
+	const Elf32_Shdr narrow = { .sh_size = 1, .sh_info = (uint32_t)n_phdrs };
+
+	plan->tail_size = header_sizes(arch).shdr;
+	if (arch->elf_class == ELFCLASS64)
+		memcpy(plan->tail, &wide, sizeof(wide));
+	else
+		memcpy(plan->tail, &narrow, sizeof(narrow));
+}
+
+// Places the segments from offset on; false when the file would be larger than its class can say.
+static bool place(struct plan *plan, const struct snapshot *s, uint64_t offset)
+{
+	for (size_t i = 0; i < s->maps.n; i++) {
+		const struct mapping *m = &s->maps.list[i];
+
+		plan->segments[i] = (struct segment){ .vaddr = m->start,
+						      .memsz = m->end - m->start,
+						      .filesz = m->dump_size,
+						      .offset = offset };
+		if (__builtin_add_overflow(offset, m->dump_size, &offset) || offset > INT64_MAX)
+			return false;
+	}
+	plan->n_segments = s->maps.n;
+	plan->data_end = offset;
+	return s->arch->elf_class == ELFCLASS64 || offset <= UINT32_MAX;
+}
+
+static int build_head(struct plan *plan, const struct snapshot *s, const struct notes *notes,
+		      uint64_t shoff)
+{
+	const struct sizes sizes = header_sizes(s->arch);
+	const size_t n_phdrs = s->maps.n + 1;
+	const size_t notes_at = sizes.ehdr + n_phdrs * sizes.phdr;
+	uint8_t *head = arena_alloc(s->arena, notes_at + notes->size);
+	const Elf64_Phdr note = { .p_type = PT_NOTE, .p_offset = notes_at,
+				  .p_filesz = notes->size, .p_align = 4 };
+
+	if (!head)
+		return -ENOMEM;
+	put_ehdr(head, s->arch, n_phdrs, shoff);
+	put_phdr(head + sizes.ehdr, s->arch, &note);
+	for (size_t i = 0; i < s->maps.n; i++) {
+		const struct segment *segment = &plan->segments[i];
+		const Elf64_Phdr load = { .p_type = PT_LOAD,
+					  .p_offset = segment->offset,
+					  .p_vaddr = segment->vaddr,
+					  .p_filesz = segment->filesz,
+					  .p_memsz = segment->memsz,
+					  .p_flags = segment_flags(&s->maps.list[i]),
+					  .p_align = SEGMENT_ALIGN };
+
+		put_phdr(head + sizes.ehdr + (i + 1) * sizes.phdr, s->arch, &load);
+	}
+	memcpy(head + notes_at, notes->bytes, notes->size);
+	plan->head = head;
+	plan->head_size = notes_at + notes->size;
+	return 0;
+}
+
+int plan_build(struct plan *plan, const struct snapshot *s, struct coresnap_error *err)
+{
+	const struct sizes sizes = header_sizes(s->arch);
+	const size_t n_phdrs = s->maps.n + 1;
+	struct notes notes;
+
+	*plan = (struct plan){ 0 };
+	plan->segments = arena_alloc(s->arena, s->maps.n * sizeof(*plan->segments));
+	if (!plan->segments || notes_build(&notes, s) < 0)
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the headers");
+	const uint64_t head_size = sizes.ehdr + (uint64_t)n_phdrs * sizes.phdr + notes.size;
+	const uint64_t data = (head_size + SEGMENT_ALIGN - 1) & ~(uint64_t)(SEGMENT_ALIGN - 1);
+
+	if (!place(plan, s, data))
+		return error_set(err, CORESNAP_E_FAILED, EFBIG,
+				 "the core would be larger than its format can express");
+	if (n_phdrs >= PN_XNUM)
+		put_tail(plan, s->arch, n_phdrs);
+	plan->size = plan->data_end + plan->tail_size;
+	if (build_head(plan, s, &notes, plan->tail_size ? plan->data_end : 0) < 0)
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the headers");
+	return 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The plan: where every byte of the core will lie, before the first is written. Pure.
+//
+// The file, as elf_core_dump() in fs/binfmt_elf.c lays it out:
+//
+//   1. ELF header
+//   2. program headers: PT_NOTE, then a PT_LOAD for every mapping, in address order
+//   3. notes
+//   4. padding to a page
+//   5. the kept bytes of each mapping, one behind the other
+//   6. with more than 65534 segments: one section header, whose sh_info is their number
+//
+// 1 to 3 are one buffer here ("head"), 6 is "tail".
+#ifndef CORESNAP_PLAN_H
+#define CORESNAP_PLAN_H
+
+#include "error.h"
+#include "note.h"
+#include "snapshot.h"
+
+struct segment {
+	uint64_t vaddr, memsz; // target addresses
+	uint64_t filesz;
+	uint64_t offset; // in the core
+};
+
+struct plan {
+	const uint8_t *head;
+	size_t head_size;
+	struct segment *segments; // ascending addresses and offsets
+	size_t n_segments;
+	uint8_t tail[64];
+	size_t tail_size;
+	uint64_t data_end; // offset where the segments end and the tail begins
+	uint64_t size;     // of the whole core
+};
+
+int must_check plan_build(struct plan *plan, const struct snapshot *snapshot,
+			  struct coresnap_error *err);
+
+#endif

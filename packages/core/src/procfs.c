@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "procfs.h"
+
+#include <string.h>
+
+#include "cleanup.h"
+
+ssize_t procfs_read(int dirfd, const char *path, char *buf, size_t size)
+{
+	const int fd guard(guard_close) = sys_openat(dirfd, path, O_RDONLY, 0);
+	size_t used = 0;
+
+	if (fd < 0)
+		return fd;
+	while (used < size - 1) {
+		const ssize_t n = sys_read(fd, buf + used, size - 1 - used);
+
+		if (n < 0)
+			return n;
+		if (n == 0)
+			break;
+		used += (size_t)n;
+	}
+	buf[used] = '\0';
+	return (ssize_t)used;
+}
+
+uint64_t procfs_number(const char *text, unsigned int base, const char **end)
+{
+	uint64_t value = 0;
+
+	for (;; text++) {
+		unsigned int digit;
+
+		if (*text >= '0' && *text <= '9')
+			digit = (unsigned int)(*text - '0');
+		else if (base == 16 && *text >= 'a' && *text <= 'f')
+			digit = (unsigned int)(*text - 'a') + 10;
+		else
+			break;
+		value = value * base + digit;
+	}
+	if (end)
+		*end = text;
+	return value;
+}
+
+static const char *skip_blanks(const char *text)
+{
+	while (*text == ' ' || *text == '\t')
+		text++;
+	return text;
+}
+
+static int64_t signed_number(const char *text, const char **end)
+{
+	text = skip_blanks(text);
+	const bool negative = *text == '-';
+	const uint64_t value = procfs_number(negative ? text + 1 : text, 10, end);
+
+	return negative ? -(int64_t)value : (int64_t)value;
+}
+
+// The list of numbers on a line; returns how many, keeps at most max.
+static unsigned int number_list(const char *text, int32_t *list, unsigned int max)
+{
+	unsigned int n = 0;
+
+	for (text = skip_blanks(text); *text >= '0' && *text <= '9'; text = skip_blanks(text)) {
+		const int32_t value = (int32_t)procfs_number(text, 10, &text);
+
+		if (n < max)
+			list[n] = value;
+		n++;
+	}
+	return n < max ? n : max;
+}
+
+static int32_t last_number(const char *text)
+{
+	int32_t list[PROCFS_MAX_NS];
+	const unsigned int n = number_list(text, list, PROCFS_MAX_NS);
+
+	return n ? list[n - 1] : 0;
+}
+
+static void status_line(const char *key, size_t len, const char *value,
+			struct procfs_status *ret)
+{
+	const char *rest;
+#define IS(name) (len == sizeof(name) - 1 && memcmp(key, name, sizeof(name) - 1) == 0)
+	if (IS("State")) {
+		ret->state = *value;
+	} else if (IS("Tgid")) {
+		ret->tgid = (int32_t)procfs_number(value, 10, NULL);
+	} else if (IS("PPid")) {
+		ret->ppid = (int32_t)procfs_number(value, 10, NULL);
+	} else if (IS("TracerPid")) {
+		ret->tracer = (int32_t)procfs_number(value, 10, NULL);
+	} else if (IS("Uid")) {
+		ret->uid = (uint32_t)procfs_number(value, 10, &rest);
+		ret->euid = (uint32_t)procfs_number(skip_blanks(rest), 10, NULL);
+	} else if (IS("Gid")) {
+		ret->gid = (uint32_t)procfs_number(value, 10, NULL);
+	} else if (IS("NSpid")) {
+		ret->ns_depth = number_list(value, ret->ns_pid, PROCFS_MAX_NS);
+	} else if (IS("NSpgid")) {
+		ret->ns_pgid = last_number(value);
+	} else if (IS("NSsid")) {
+		ret->ns_sid = last_number(value);
+	} else if (IS("SigQ")) {
+		const uint64_t queued = procfs_number(value, 10, &rest);
+
+		ret->queue_full = *rest == '/' && queued >= procfs_number(rest + 1, 10, NULL);
+	} else if (IS("SigPnd")) {
+		ret->sig_pending = procfs_number(value, 16, NULL);
+	} else if (IS("ShdPnd")) {
+		ret->shd_pending = procfs_number(value, 16, NULL);
+	} else if (IS("SigBlk")) {
+		ret->sig_blocked = procfs_number(value, 16, NULL);
+	} else if (IS("VmSize")) {
+		ret->vm_size = procfs_number(value, 10, NULL) * 1024;
+	} else if (IS("Threads")) {
+		ret->threads = (unsigned int)procfs_number(value, 10, NULL);
+	} else if (IS("Seccomp")) {
+		ret->seccomp = (int)procfs_number(value, 10, NULL);
+	}
+#undef IS
+}
+
+void procfs_parse_status(const char *text, struct procfs_status *ret)
+{
+	*ret = (struct procfs_status){ 0 };
+	while (*text) {
+		const char *end = strchr(text, '\n');
+		const char *colon = strchr(text, ':');
+
+		if (colon && (!end || colon < end))
+			status_line(text, (size_t)(colon - text), skip_blanks(colon + 1), ret);
+		if (!end)
+			break;
+		text = end + 1;
+	}
+}
+
+bool procfs_parse_stat(const char *text, struct procfs_stat *ret)
+{
+	// The command name may hold anything, also parentheses: fields count from the last one.
+	const char *at = strrchr(text, ')');
+	int64_t field[53] = { 0 };
+
+	*ret = (struct procfs_stat){ 0 };
+	if (!at || at[1] != ' ' || !at[2])
+		return false;
+	ret->state = at[2];
+	at += 3;
+	for (unsigned int i = 4; i < 53 && *at == ' '; i++)
+		field[i] = signed_number(at, &at);
+	ret->flags = (uint32_t)field[9];
+	ret->utime = (uint64_t)field[14];
+	ret->stime = (uint64_t)field[15];
+	ret->cutime = field[16];
+	ret->cstime = field[17];
+	ret->nice = field[19];
+	ret->starttime = (uint64_t)field[22];
+	ret->start_stack = (uint64_t)field[28];
+	ret->arg_start = (uint64_t)field[48];
+	ret->arg_end = (uint64_t)field[49];
+	return true;
+}
+
+uint32_t procfs_map_id(const char *id_map, uint32_t id)
+{
+	while (*id_map) {
+		const char *at = skip_blanks(id_map);
+		const uint64_t inside = procfs_number(at, 10, &at);
+		const uint64_t outside = procfs_number(skip_blanks(at), 10, &at);
+		const uint64_t count = procfs_number(skip_blanks(at), 10, &at);
+
+		if (id >= outside && id - outside < count)
+			return (uint32_t)(inside + (id - outside));
+		id_map = strchr(at, '\n');
+		if (!id_map)
+			break;
+		id_map++;
+	}
+	return 65534;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// Text files of /proc: reading them whole, and pure parsers (text in, structs out).
+#ifndef CORESNAP_PROCFS_H
+#define CORESNAP_PROCFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+
+// Reads a file below a directory descriptor into buf, NUL-terminated; at most size - 1 bytes.
+// Returns the number of bytes or a negative errno.
+ssize_t procfs_read(int dirfd, const char *path, char *buf, size_t size);
+
+// The last entries of NSpid, NSpgid, NSsid belong to the process's own pid namespace: the one whose
+// numbers the kernel puts into a core (task_pid_vnr of the dumping thread).
+#define PROCFS_MAX_NS 32
+
+struct procfs_status {
+	char state; // R S D T t Z X I
+	int32_t tgid, ppid, tracer;
+	uint32_t uid, euid, gid; // as seen from the reader's user namespace
+	unsigned int ns_depth;   // entries of NSpid; 0 on kernels without it
+	int32_t ns_pid[PROCFS_MAX_NS];
+	int32_t ns_pgid, ns_sid; // last entries
+	uint64_t sig_pending, shd_pending, sig_blocked;
+	uint64_t vm_size; // bytes; 0 for a kernel thread or a zombie
+	unsigned int threads;
+	int seccomp;
+	bool queue_full; // SigQ: as many signals queued as the limit allows
+};
+
+// proc(5) "/proc/pid/status". Lines that are missing leave zeros.
+void procfs_parse_status(const char *text, struct procfs_status *ret);
+
+struct procfs_stat {
+	char state;
+	uint32_t flags; // PF_* of the task
+	uint64_t utime, stime; // clock ticks
+	int64_t cutime, cstime; // clock ticks
+	int64_t nice;
+	uint64_t starttime; // clock ticks since boot
+	uint64_t start_stack; // 0 when the reader may not know
+	uint64_t arg_start, arg_end;
+};
+
+// proc(5) "/proc/pid/stat"; false when the text is not one.
+bool procfs_parse_stat(const char *text, struct procfs_stat *ret);
+
+// An id of the reader's user namespace as the target sees it, by the text of /proc/PID/uid_map or
+// gid_map; 65534 when it has no mapping (from_kuid_munged).
+uint32_t procfs_map_id(const char *id_map, uint32_t id);
+
+// Decimal, or hexadecimal without prefix; *end gets the first byte after the digits.
+uint64_t procfs_number(const char *text, unsigned int base, const char **end);
+
+#endif

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "snapshot.h"
+
+#include <elf.h>
+#include <linux/ptrace.h>
+#include <string.h>
+
+#include "arch/layout.h"
+#include "procfs.h"
+#include "sys.h"
+
+#define AT_CLKTCK_ 17
+#define TEXT 8192
+
+struct reader {
+	struct snapshot *snapshot;
+	const struct freeze *freeze;
+	const struct target *target;
+	uint64_t tick_ns;
+	struct procfs_status status; // of the process
+	struct coresnap_error *err;
+};
+
+static int no_memory(struct coresnap_error *err)
+{
+	return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the snapshot");
+}
+
+static int lost(const struct reader *r, const char *what, int os_errno)
+{
+	return error_set(r->err, target_exited(r->target) ? CORESNAP_E_TARGET_GONE :
+							    CORESNAP_E_FAILED,
+			 os_errno, "cannot read %s of process %d: %s", what, r->target->pid,
+			 error_errno_name(os_errno));
+}
+
+static uint64_t word_at(const struct arch *arch, const uint8_t *bytes, size_t index)
+{
+	return arch_get(arch, bytes, (uint16_t)(index * arch->word));
+}
+
+// Ends at AT_NULL, which for a 32-bit process comes before the end of what /proc gives.
+static int read_auxv(struct reader *r)
+{
+	struct snapshot *s = r->snapshot;
+	const size_t word = s->arch->word;
+	char *buf = arena_alloc(s->arena, 4096);
+
+	if (!buf)
+		return no_memory(r->err);
+	const ssize_t n = procfs_read(r->target->proc_fd, "auxv", buf, 4096);
+
+	if (n < 0)
+		return lost(r, "the auxiliary vector", (int)-n);
+	s->auxv = (const uint8_t *)buf;
+	r->tick_ns = 10000000;
+	for (size_t at = 0; at + 2 * word <= (size_t)n; at += 2 * word) {
+		const uint64_t type = word_at(s->arch, s->auxv, at / word);
+		const uint64_t value = word_at(s->arch, s->auxv, at / word + 1);
+
+		s->auxv_size = at + 2 * word;
+		if (type == AT_NULL)
+			break;
+		if (type == AT_CLKTCK_ && value > 0 && value <= 1000000)
+			r->tick_ns = 1000000000 / value;
+	}
+	return 0;
+}
+
+// The parent's id in the target's pid namespace; 0 when it lies outside (task_pid_vnr).
+static int32_t parent_id(const struct reader *r)
+{
+	char path[64], text[TEXT];
+	struct procfs_status parent;
+
+	if (r->status.ns_depth <= 1)
+		return r->status.ppid;
+	error_format(path, sizeof(path), "/proc/%d/status", r->status.ppid);
+	if (r->status.ppid == 0 || procfs_read(AT_FDCWD, path, text, sizeof(text)) <= 0)
+		return 0;
+	procfs_parse_status(text, &parent);
+	// A process has one id per namespace, from ours inwards; one that lies further out than the
+	// target has fewer.
+	return parent.ns_depth >= r->status.ns_depth ? parent.ns_pid[r->status.ns_depth - 1] : 0;
+}
+
+static uint32_t own_id(const struct reader *r, const char *map, uint32_t id)
+{
+	char text[TEXT];
+
+	if (procfs_read(r->target->proc_fd, map, text, sizeof(text)) <= 0)
+		return id;
+	return procfs_map_id(text, id);
+}
+
+// fill_psinfo() in fs/binfmt_elf.c: at most 79 bytes, zeros become blanks.
+static void read_psargs(struct reader *r, uint64_t start, uint64_t end)
+{
+	struct snapshot *s = r->snapshot;
+	uint64_t len = end > start ? end - start : 0;
+
+	if (len > sizeof(s->psargs) - 1)
+		len = sizeof(s->psargs) - 1;
+	const ssize_t n = len ? target_read(r->target, start, s->psargs, len) : 0;
+
+	for (ssize_t i = 0; i < n; i++)
+		if (s->psargs[i] == '\0')
+			s->psargs[i] = ' ';
+}
+
+static int read_process(struct reader *r)
+{
+	struct snapshot *s = r->snapshot;
+	char text[TEXT];
+	struct procfs_stat stat;
+	ssize_t n = procfs_read(r->target->proc_fd, "status", text, sizeof(text));
+
+	if (n <= 0)
+		return lost(r, "the status", n ? (int)-n : ESRCH);
+	procfs_parse_status(text, &r->status);
+	n = procfs_read(r->target->proc_fd, "stat", text, sizeof(text));
+	if (n <= 0 || !procfs_parse_stat(text, &stat))
+		return lost(r, "the state", n ? (int)-n : ESRCH);
+	s->pid = r->status.ns_depth ? r->status.ns_pid[r->status.ns_depth - 1] : r->target->pid;
+	s->ppid = parent_id(r);
+	s->pgrp = r->status.ns_pgid;
+	s->sid = r->status.ns_sid;
+	s->uid = own_id(r, "uid_map", r->status.uid);
+	s->gid = own_id(r, "gid_map", r->status.gid);
+	s->flags = stat.flags;
+	s->nice = (int8_t)stat.nice;
+	s->cutime_ns = (uint64_t)stat.cutime * r->tick_ns;
+	s->cstime_ns = (uint64_t)stat.cstime * r->tick_ns;
+	read_psargs(r, stat.arg_start, stat.arg_end);
+	n = procfs_read(r->target->proc_fd, "comm", text, sizeof(text));
+	if (n > 1)
+		memcpy(s->fname, text, (size_t)n - 1 < 15 ? (size_t)n - 1 : 15);
+	return 0;
+}
+
+// Asks for each regset of the row and keeps what answers: probing, not versions.
+static int read_regsets(struct reader *r, const struct thread *thread, struct snap_thread *to)
+{
+	const struct arch *arch = r->snapshot->arch;
+
+	for (size_t i = 0; i < arch->n_regsets; i++) {
+		const struct arch_regset *row = &arch->regsets[i];
+		uint8_t scratch[16384] __attribute__((aligned(64)));
+		struct iovec iov = { .iov_base = scratch, .iov_len = row->max_size };
+
+		if (sys_call(SYS_ptrace, PTRACE_GETREGSET, thread->tid, row->type, &iov) < 0 ||
+		    iov.iov_len == 0 || (row->inactive && row->inactive(scratch, iov.iov_len)))
+			continue;
+		uint8_t *bytes = arena_alloc(r->snapshot->arena, iov.iov_len);
+
+		if (!bytes)
+			return no_memory(r->err);
+		memcpy(bytes, scratch, iov.iov_len);
+		to->regsets[to->n_regsets++] = (struct snap_regset){
+			.row = row, .bytes = bytes, .size = (uint32_t)iov.iov_len
+		};
+	}
+	return to->n_regsets && to->regsets[0].row == &arch->regsets[0] ? 0 : -ESRCH;
+}
+
+static int read_facts(const struct target *target, pid_t tid, struct thread_facts *facts)
+{
+	char path[48], text[TEXT];
+	struct procfs_status status;
+	struct procfs_stat stat;
+
+	error_format(path, sizeof(path), "task/%d/status", tid);
+	if (procfs_read(target->proc_fd, path, text, sizeof(text)) <= 0)
+		return -ESRCH;
+	procfs_parse_status(text, &status);
+	// The main thread's times are those of the whole process (fill_prstatus).
+	error_format(path, sizeof(path), "task/%d/stat", tid);
+	if (procfs_read(target->proc_fd, tid == target->pid ? "stat" : path, text, sizeof(text)) <=
+		    0 ||
+	    !procfs_parse_stat(text, &stat))
+		return -ESRCH;
+	*facts = (struct thread_facts){ .tid = tid,
+					.ns_tid = status.ns_depth ?
+							  status.ns_pid[status.ns_depth - 1] :
+							  tid,
+					.utime = stat.utime,
+					.stime = stat.stime };
+	return 0;
+}
+
+int snapshot_prepare(struct snapshot_options *options, const struct freeze *freeze,
+		     struct coresnap_error *err)
+{
+	struct thread_facts *facts = arena_alloc(freeze->arena,
+						 (freeze->n_threads + 1) * sizeof(*facts));
+
+	if (!facts)
+		return no_memory(err);
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (read_facts(freeze->target, freeze->threads[i].tid, &facts[i]) < 0)
+			facts[i].tid = 0;
+	options->facts = facts;
+	options->n_facts = freeze->n_threads;
+	return 0;
+}
+
+// Signals pending for the thread alone. Asking for the queue is twenty times cheaper than the text of
+// /proc, and nearly always it is empty. When the queue of all signals is full, some may be pending
+// without an entry in it.
+static int read_pending(const struct reader *r, pid_t tid, uint64_t *ret)
+{
+	struct {
+		uint64_t off;
+		uint32_t flags;
+		int32_t nr;
+	} peek = { .nr = 1 };
+	uint8_t info[LAYOUT_SIGINFO_SIZE];
+	char path[48], text[TEXT];
+	struct procfs_status status;
+
+	if (!r->status.queue_full &&
+	    sys_call(SYS_ptrace, PTRACE_PEEKSIGINFO, tid, &peek, info) == 0) {
+		*ret = 0;
+		return 0;
+	}
+	error_format(path, sizeof(path), "task/%d/status", tid);
+	if (procfs_read(r->target->proc_fd, path, text, sizeof(text)) <= 0)
+		return -ESRCH;
+	procfs_parse_status(text, &status);
+	*ret = status.sig_pending;
+	return 0;
+}
+
+static int read_thread(struct reader *r, const struct thread *thread,
+		       const struct thread_facts *known, struct snap_thread *to)
+{
+	struct thread_facts facts;
+
+	if (known && known->tid == thread->tid)
+		facts = *known;
+	else if (read_facts(r->target, thread->tid, &facts) < 0)
+		return -ESRCH;
+	*to = (struct snap_thread){ .tid = facts.ns_tid,
+				    .sighold = thread->sigmask,
+				    .utime_ns = facts.utime * r->tick_ns,
+				    .stime_ns = facts.stime * r->tick_ns };
+	const int ret = read_pending(r, thread->tid, &to->sigpend);
+
+	return ret < 0 ? ret : read_regsets(r, thread, to);
+}
+
+// The dumping thread first, the others in the order of their ids.
+static int read_threads(struct reader *r, const struct snapshot_options *options)
+{
+	struct snapshot *s = r->snapshot;
+	const struct freeze *freeze = r->freeze;
+	const int32_t first_tid = options->first_tid ? options->first_tid : r->target->pid;
+	size_t first = 0;
+
+	s->threads = arena_alloc(s->arena, freeze->n_threads * sizeof(*s->threads));
+	if (!s->threads)
+		return no_memory(r->err);
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (freeze->threads[i].tid == first_tid)
+			first = i;
+	for (size_t n = 0; n < freeze->n_threads; n++) {
+		const size_t i = n == 0 ? first : n <= first ? n - 1 : n;
+
+		if (freeze->threads[i].state != THREAD_STOPPED)
+			continue;
+		const int ret = read_thread(r, &freeze->threads[i],
+					    i < options->n_facts ? &options->facts[i] : NULL,
+					    &s->threads[s->n_threads]);
+
+		if (ret == -ESRCH)
+			continue; // it was killed at this moment
+		if (ret < 0)
+			return ret;
+		s->n_threads++;
+	}
+	return s->n_threads ? 0 : lost(r, "the threads", ESRCH);
+}
+
+static uint64_t read_filter(const struct reader *r, const struct snapshot_options *options)
+{
+	char text[64];
+
+	if (options->has_filter)
+		return options->filter;
+	if (procfs_read(r->target->proc_fd, "coredump_filter", text, sizeof(text)) <= 0)
+		return 0x33; // the default of include/linux/mm_types.h
+	return procfs_number(text, 16, NULL);
+}
+
+// An executable inode or ELF magic (vma_dump_size and dump_vma_snapshot in fs/coredump.c).
+static bool keeps_first_page(const struct reader *r, const struct mapping *m)
+{
+	char path[64], magic[SELFMAG];
+	struct statx st;
+
+	if (target_read(r->target, m->start, magic, SELFMAG) == SELFMAG &&
+	    memcmp(magic, ELFMAG, SELFMAG) == 0)
+		return true;
+	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
+		     (unsigned long long)m->end);
+	return sys_statx(r->target->proc_fd, path, 0, &st) == 0 && (st.stx_mode & 0111);
+}
+
+// A file with a name left elsewhere (a hard link) is not "deleted" for the kernel, which asks
+// i_nlink; the text in maps tells of this one name only. Needs a capability; else the text counts.
+static void check_deleted(const struct reader *r, struct mapping *m)
+{
+	char path[64];
+	struct statx st;
+
+	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
+		     (unsigned long long)m->end);
+	if (sys_statx(r->target->proc_fd, path, 0, &st) < 0)
+		return;
+	m->flags &= ~(uint32_t)MAPPING_DELETED;
+	if (st.stx_nlink == 0)
+		m->flags |= MAPPING_DELETED;
+}
+
+static int read_maps(struct reader *r, const struct snapshot_options *options)
+{
+	struct snapshot *s = r->snapshot;
+	size_t kept = 0;
+
+	s->maps = (struct maps){ .arena = s->arena };
+	const int ret = maps_read(&s->maps, r->target->proc_fd, "smaps", r->err);
+
+	if (ret < 0)
+		return ret;
+	s->filter = read_filter(r, options);
+	for (size_t i = 0; i < s->maps.n; i++) {
+		struct mapping m = s->maps.list[i];
+		struct mapping_facts facts = { .filter = s->filter, .page_size = s->page_size };
+
+		if (arena_owns(s->arena, m.start, m.end))
+			continue;
+		if ((m.flags & MAPPING_SHARED) && (m.flags & MAPPING_DELETED))
+			check_deleted(r, &m);
+		if (mapping_wants_first_page(&m, s->filter))
+			facts.first_page_kept = keeps_first_page(r, &m);
+		mapping_select(&m, &facts);
+		s->maps.list[kept++] = m;
+	}
+	s->maps.n = kept;
+	return kept ? 0 : lost(r, "the mappings", ESRCH);
+}
+
+static int read_notes_facts(struct reader *r)
+{
+	struct snapshot *s = r->snapshot;
+	char text[32];
+
+	// 4 MiB before it became a sysctl (Linux kernel commit 4bbf9c3b53e6 ("fs/coredump: Enable
+	// dynamic configuration of max file note size") (in v6.10)).
+	s->file_note_limit = 4 << 20;
+	if (procfs_read(AT_FDCWD, "/proc/sys/kernel/core_file_note_size_limit", text,
+			sizeof(text)) > 0)
+		s->file_note_limit = procfs_number(text, 10, NULL);
+	if (!s->arch->process_note)
+		return 0;
+	uint8_t *note = arena_alloc(s->arena, ARCH_MAX_PROCESS_NOTE);
+
+	if (!note)
+		return no_memory(r->err);
+	s->process_note_size = s->arch->process_note(note, ARCH_MAX_PROCESS_NOTE);
+	s->process_note = note;
+	return 0;
+}
+
+int snapshot_take(struct snapshot *snapshot, const struct freeze *freeze,
+		  const struct snapshot_options *options, struct coresnap_error *err)
+{
+	struct reader r = { .snapshot = snapshot, .freeze = freeze, .target = freeze->target,
+			    .err = err };
+	int ret;
+
+	*snapshot = (struct snapshot){ .arena = freeze->arena, .arch = freeze->target->arch,
+				       .page_size = (uint64_t)sysconf(_SC_PAGESIZE) };
+	if ((ret = read_auxv(&r)) < 0 || (ret = read_process(&r)) < 0 ||
+	    (ret = read_threads(&r, options)) < 0 || (ret = read_maps(&r, options)) < 0)
+		return ret;
+	return read_notes_facts(&r);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The snapshot: everything that a core tells, except the bytes of memory. Left of this value code
+// touches a live process; right of it (note, plan) never.
+#ifndef CORESNAP_SNAPSHOT_H
+#define CORESNAP_SNAPSHOT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arch/arch.h"
+#include "arena.h"
+#include "error.h"
+#include "freeze.h"
+#include "maps.h"
+
+struct snap_regset {
+	const struct arch_regset *row;
+	const uint8_t *bytes;
+	uint32_t size;
+};
+
+struct snap_thread {
+	int32_t tid; // in the target's own pid namespace, as in the kernel's core
+	uint64_t sigpend, sighold;
+	uint64_t utime_ns, stime_ns; // of the whole process for its main thread
+	struct snap_regset regsets[ARCH_MAX_REGSETS]; // [0]: NT_PRSTATUS
+	unsigned int n_regsets;
+};
+
+struct snapshot {
+	struct arena *arena;
+	const struct arch *arch;
+	uint64_t page_size;
+
+	struct snap_thread *threads; // the dumping thread first
+	size_t n_threads;
+
+	// Process ids in the target's pid namespace, user ids in its user namespace.
+	int32_t pid, ppid, pgrp, sid;
+	uint32_t uid, gid;
+	uint32_t flags; // PF_* of the main thread
+	int8_t nice;
+	char fname[16];
+	char psargs[80];
+	uint64_t cutime_ns, cstime_ns;
+
+	const uint8_t *auxv; // up to and including AT_NULL
+	size_t auxv_size;
+	const uint8_t *process_note;
+	size_t process_note_size;
+	uint64_t file_note_limit; // bytes; the kernel drops a larger NT_FILE
+
+	struct maps maps;
+	uint64_t filter; // the coredump_filter that was applied
+};
+
+// What is known of a thread before it is stopped. The times lag behind by less than the clock tick
+// in which /proc counts them, and the attach.
+struct thread_facts {
+	pid_t tid;     // as the dumper sees it
+	int32_t ns_tid; // in the target's own pid namespace
+	uint64_t utime, stime; // clock ticks
+};
+
+struct snapshot_options {
+	bool has_filter;
+	uint64_t filter;
+	const struct thread_facts *facts; // from snapshot_prepare(), in the order of freeze->threads
+	size_t n_facts;
+	int32_t first_tid; // the dumping thread, as the dumper sees its id; 0: the main thread
+};
+
+// Reads ahead what need not be read while the target is stopped; after freeze_seize(). Fills facts and
+// n_facts; a thread about which nothing could be read has tid 0 there.
+int must_check snapshot_prepare(struct snapshot_options *options, const struct freeze *freeze,
+				struct coresnap_error *err);
+
+// Reads everything from the frozen target. Mappings of arena itself are left out.
+int must_check snapshot_take(struct snapshot *snapshot, const struct freeze *freeze,
+			     const struct snapshot_options *options, struct coresnap_error *err);
+
+#endif

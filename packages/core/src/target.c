@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "target.h"
+
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "cleanup.h"
+#include "procfs.h"
+
+#define PF_KTHREAD 0x00200000 // include/linux/sched.h
+
+enum { TEXT = 8192 };
+
+static int gone(struct coresnap_error *err, pid_t pid)
+{
+	error_remedy(err, "List processes with: ps -e");
+	return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH, "There is no process %d", pid);
+}
+
+static int open_handles(struct target *target, struct coresnap_error *err)
+{
+	char path[32];
+	const int pidfd = (int)sys_call(SYS_pidfd_open, target->pid, 0);
+
+	if (pidfd == -ESRCH)
+		return gone(err, target->pid);
+	if (pidfd >= 0)
+		target->pidfd = pidfd;
+	error_format(path, sizeof(path), "/proc/%d", target->pid);
+	const int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd == -ENOENT)
+		return gone(err, target->pid);
+	if (fd < 0)
+		return error_set(err, CORESNAP_E_FAILED, -fd, "cannot open %s: %s", path,
+				 error_errno_name(-fd));
+	target->proc_fd = fd;
+	return 0;
+}
+
+static int check_kind(const struct target *target, const struct procfs_status *status,
+		      const struct procfs_stat *stat, struct coresnap_error *err)
+{
+	const pid_t pid = target->pid;
+
+	if (status->tgid != pid) {
+		error_remedy(err, "Give the process: %d", status->tgid);
+		return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH,
+				 "%d is a thread of process %d, not a process", pid, status->tgid);
+	}
+	if (stat->flags & PF_KTHREAD)
+		return error_set(err, CORESNAP_E_NO_PROCESS, EINVAL,
+				 "%d is a kernel thread: it has no memory of its own to dump", pid);
+	if (status->state == 'Z' || status->state == 'X') {
+		if (status->threads > 1) {
+			error_remedy(err, "gdb's gcore can dump it");
+			return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
+					 "The main thread of process %d has exited while others "
+					 "run; this is not supported yet", pid);
+		}
+		error_remedy(err, "Its parent %d has not collected its exit status", status->ppid);
+		return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH,
+				 "Process %d is a zombie: it has exited and has no memory any more",
+				 pid);
+	}
+	if (status->tracer) {
+		error_remedy(err, "Detach that debugger (or strace) first");
+		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
+				 "Process %d is traced by process %d; a process has one tracer at a "
+				 "time", pid, status->tracer);
+	}
+	return 0;
+}
+
+// struct pidfd_info of include/uapi/linux/pidfd.h, up to coredump_mask (Linux kernel commit
+// 1d8db6fd698d ("pidfs, coredump: add PIDFD_INFO_COREDUMP") (in v6.16)).
+struct pidfd_info {
+	uint64_t mask;
+	uint64_t cgroupid;
+	uint32_t ids[11];
+	int32_t exit_code;
+	uint32_t coredump_mask;
+	uint32_t spare;
+};
+_Static_assert(sizeof(struct pidfd_info) == 72, "pidfd_info");
+#define PIDFD_GET_INFO_ _IOWR(0xff, 11, struct pidfd_info)
+#define PIDFD_INFO_COREDUMP_ (1u << 4)
+#define PIDFD_COREDUMP_USER_ (1u << 2)
+
+// Would the kernel write a core of it? The owner of /proc/PID/status is root instead of the
+// process's user when it is not "dumpable" (task_dump_owner in fs/proc/base.c), which tells nothing
+// of root's own processes; newer kernels say it outright.
+static bool dumpable(const struct target *target)
+{
+	struct pidfd_info info = { .mask = PIDFD_INFO_COREDUMP_ };
+	struct statx st;
+
+	if (target->pidfd >= 0 &&
+	    sys_call(SYS_ioctl, target->pidfd, PIDFD_GET_INFO_, &info) == 0 &&
+	    (info.mask & PIDFD_INFO_COREDUMP_))
+		return info.coredump_mask & PIDFD_COREDUMP_USER_;
+	if (sys_statx(target->proc_fd, "status", 0, &st) < 0)
+		return true;
+	return st.stx_uid == target->euid;
+}
+
+static int check_dumpable(const struct target *target, unsigned int flags,
+			  struct coresnap_error *err)
+{
+	if ((flags & CORESNAP_UNDUMPABLE) || dumpable(target))
+		return 0;
+	error_remedy(err, "If you are sure, ask for it by name: --undumpable "
+		     "(CORESNAP_UNDUMPABLE), as root");
+	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
+			 "Process %d is marked undumpable (a setuid program, or "
+			 "prctl(PR_SET_DUMPABLE, 0)): it guards secrets, and the kernel would not "
+			 "write its core either", target->pid);
+}
+
+static void read_exe(const struct target *target, uint64_t *dev, uint64_t *inode)
+{
+	struct statx st;
+
+	*dev = *inode = 0;
+	if (sys_statx(target->proc_fd, "exe", 0, &st) == 0) {
+		*dev = (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor;
+		*inode = st.stx_ino;
+	}
+}
+
+static int open_checked(struct target *target, unsigned int flags, struct coresnap_error *err)
+{
+	char text[TEXT];
+	struct procfs_status status;
+	struct procfs_stat stat;
+	int ret = open_handles(target, err);
+
+	if (ret < 0)
+		return ret;
+	if (procfs_read(target->proc_fd, "status", text, sizeof(text)) <= 0)
+		return gone(err, target->pid);
+	procfs_parse_status(text, &status);
+	if (procfs_read(target->proc_fd, "stat", text, sizeof(text)) <= 0 ||
+	    !procfs_parse_stat(text, &stat))
+		return gone(err, target->pid);
+	target->uid = status.uid;
+	target->euid = status.euid;
+	target->starttime = stat.starttime;
+	read_exe(target, &target->exe_dev, &target->exe_inode);
+	ret = check_kind(target, &status, &stat, err);
+	return ret < 0 ? ret : check_dumpable(target, flags, err);
+}
+
+int target_open(struct target *target, pid_t pid, unsigned int flags, struct coresnap_error *err)
+{
+	*target = TARGET_NONE;
+	target->pid = pid;
+	if (pid <= 0)
+		return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH, "%d is no process id", pid);
+	const int ret = open_checked(target, flags, err);
+
+	err->pid = ret < 0 ? pid : err->pid;
+	if (ret < 0)
+		target_close(target);
+	return ret;
+}
+
+void target_close(struct target *target)
+{
+	guard_close(&target->mem_fd);
+	guard_close(&target->proc_fd);
+	guard_close(&target->pidfd);
+	*target = TARGET_NONE;
+}
+
+int target_open_mem(struct target *target, struct coresnap_error *err)
+{
+	const int fd = sys_openat(target->proc_fd, "mem", O_RDWR, 0);
+
+	if (fd < 0)
+		return error_set(err, CORESNAP_E_NOT_PERMITTED, -fd,
+				 "cannot open the memory of process %d: %s", target->pid,
+				 error_errno_name(-fd));
+	guard_close(&target->mem_fd);
+	target->mem_fd = fd;
+	return 0;
+}
+
+bool target_exited(const struct target *target)
+{
+	struct pollfd poll = { .fd = target->pidfd, .events = POLLIN };
+	struct timespec now = { 0 };
+	char text[TEXT];
+	struct procfs_stat stat;
+
+	if (target->pidfd >= 0)
+		return sys_retry(SYS_ppoll, &poll, 1, &now, NULL, 0) > 0;
+	return procfs_read(target->proc_fd, "stat", text, sizeof(text)) <= 0 ||
+	       !procfs_parse_stat(text, &stat) || stat.state == 'Z' || stat.state == 'X' ||
+	       (target->starttime && stat.starttime != target->starttime);
+}
+
+bool target_execed(const struct target *target)
+{
+	uint64_t dev, inode;
+
+	read_exe(target, &dev, &inode);
+	return target->exe_inode && inode &&
+	       (dev != target->exe_dev || inode != target->exe_inode);
+}
+
+static int yama_scope(void)
+{
+	char text[16];
+
+	if (procfs_read(AT_FDCWD, "/proc/sys/kernel/yama/ptrace_scope", text, sizeof(text)) <= 0)
+		return 0;
+	return text[0] - '0';
+}
+
+int target_refused(const struct target *target, pid_t tid, struct coresnap_error *err)
+{
+	const uint32_t me = (uint32_t)sys_call(SYS_geteuid);
+	const int scope = yama_scope();
+	const pid_t pid = target->pid;
+
+	err->pid = pid;
+	err->tid = tid;
+	if (me != 0 && (me != target->uid || me != target->euid)) {
+		error_remedy(err, "Run as root or as user %u, or with CAP_SYS_PTRACE",
+			     target->uid);
+		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
+				 "Process %d belongs to user %u and we are user %u: the kernel does "
+				 "not let us stop it", pid, target->uid, me);
+	}
+	if (me != 0 && scope > 0) {
+		error_remedy(err, scope == 3 ?
+			     "Only a reboot with another setting changes it" :
+			     "Run as root, or let the program call prctl(PR_SET_PTRACER, "
+			     "PR_SET_PTRACER_ANY), or set kernel.yama.ptrace_scope=0");
+		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
+				 "The kernel refuses to let us stop process %d: Yama's "
+				 "kernel.yama.ptrace_scope is %d", pid, scope);
+	}
+	error_remedy(err, "Run with CAP_SYS_PTRACE in the target's user namespace; in a container "
+		     "add the capability SYS_PTRACE");
+	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
+			 "The kernel refuses to let us stop process %d (EPERM): capabilities that we "
+			 "lack, a security module, or a setting of a container", pid);
+}
+
+// process_vm_readv copies straight between the two address spaces but respects page protections;
+// /proc/PID/mem goes through a page-sized buffer and, for a tracer, reads PROT_NONE pages too.
+ssize_t target_read(const struct target *target, uint64_t address, void *buf, size_t size)
+{
+	const struct iovec local = { .iov_base = buf, .iov_len = size };
+	const struct iovec remote = { .iov_base = (void *)(uintptr_t)address, .iov_len = size };
+	ssize_t done = 0;
+
+	if (address <= UINTPTR_MAX - size) {
+		done = sys_retry(SYS_process_vm_readv, target->pid, &local, 1, &remote, 1, 0);
+		if (done < 0)
+			done = 0;
+	}
+	while ((size_t)done < size) {
+		const ssize_t n = sys_pread(target->mem_fd, (char *)buf + done,
+					    size - (size_t)done, address + (uint64_t)done);
+
+		if (n <= 0)
+			return done ? done : n ? n : -ESRCH;
+		done += n;
+	}
+	return done;
+}
+
+int target_write(const struct target *target, uint64_t address, const void *buf, size_t size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		const ssize_t n = sys_pwrite(target->mem_fd, (const char *)buf + done, size - done,
+					     address + done);
+
+		if (n <= 0)
+			return n ? (int)n : -ESRCH;
+		done += (size_t)n;
+	}
+	return 0;
+}
