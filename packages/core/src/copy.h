@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// A copy-on-write image of a stopped target, made by the kernel's own fork. Drawn in copy.c.
+//
+// The copy never executes an instruction of the program, owns nothing but memory, and is reaped
+// inside the target also when the dumper is killed.
+#ifndef CORESNAP_COPY_H
+#define CORESNAP_COPY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "arena.h"
+#include "error.h"
+#include "freeze.h"
+#include "gadget.h"
+#include "maps.h"
+#include "victim.h"
+
+struct copy {
+	struct target *target;
+	pid_t pid;          // G, as seen by the dumper; 0 when there is none
+	int mem_fd;         // /proc/G/mem, or -1
+	int pagemap_fd;     // /proc/G/pagemap, or -1
+	int proc_fd;        // directory /proc/G, or -1
+	pid_t helper;       // H's tid; must not appear in the core
+	uint64_t page;      // the mapping that injection left in the target until copy_release()
+	uint64_t page_size; // its size in bytes; must not appear in the core
+	// Bytes below X's stack pointer that hold the injected frame in G; their former content.
+	uint64_t frame;
+	size_t frame_size;
+	uint8_t *frame_bytes;
+	bool strict_timeouts; // as given to restart_calls(); for the second stop in copy_release()
+	// private to copy.c
+	struct gadgets gadgets;
+	struct victim victim; // X; its thread is valid while the target is frozen
+	struct victim_memory memory;
+	uint8_t page_head[512]; // how the page begins, by which it is known again
+	bool helper_traced;     // H has not been let go yet
+	bool own_child;         // G is a child of D itself (a process that dumps itself)
+};
+
+// A copy that does not exist: copy_release() is safe on it.
+#define COPY_NONE ((struct copy){ .mem_fd = -1, .pagemap_fd = -1, .proc_fd = -1 })
+
+// Can a copy be made of this frozen target? 0, or a negative errno with the reason and the remedy
+// in err (seccomp, no gadget, no room on any stack, shadow stacks…): then stop is the method.
+// Chooses the thread to inject, so it comes after restart_calls(). maps are the target's.
+int must_check copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *maps,
+			     struct coresnap_error *err);
+
+// Makes the copy while everything is stopped; after copy_possible() on the same copy. On success X
+// has its registers back (still stopped, as freeze left it), G is stopped and traced by D, H sleeps
+// in wait4. On failure the target is as before; copy_release() must be called then, too, after the
+// thaw.
+int must_check copy_create(struct copy *copy, struct freeze *freeze, struct coresnap_error *err);
+
+// For a process that dumps itself: D shares the target's memory, so its own raw fork is the copy.
+// copy_possible() is not needed. G inherits D's descriptors and closes them.
+int must_check copy_create_self(struct copy *copy, struct freeze *freeze,
+				struct coresnap_error *err);
+
+// After the thaw: lets G give back descriptors, cwd and root, and name itself, and opens its
+// memory. Best effort in what the kernel refuses; never fatal to the target.
+int must_check copy_settle(struct copy *copy, struct coresnap_error *err);
+
+// Ends G, waits until H has reaped it and left, unmaps the page in a short second stop. Idempotent.
+void copy_release(struct copy *copy);
+
+#endif

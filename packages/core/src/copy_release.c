@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The end of a copy, and of what made it.
+#include <linux/ptrace.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "cleanup.h"
+#include "copy_parts.h"
+#include "procfs.h"
+#include "remote.h"
+#include "restart.h"
+#include "step.h"
+
+#define END_NS	2000000000u
+#define STOP_NS 500000000u
+
+enum {
+	MAX_TRIES = 16, // threads that are tried for the last call
+};
+
+struct dirent64_head {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+// Waits until a tracee has ended, making it run on whenever it stops.
+static bool wait_end(pid_t tid, uint64_t deadline)
+{
+	for (;;) {
+		int status;
+		const int ret = remote_wait(tid, deadline, &status);
+
+		if (ret == -ECHILD)
+			return true;
+		if (ret <= 0)
+			return false;
+		if (!WIFSTOPPED(status))
+			return true;
+		remote_ptrace(PTRACE_CONT, tid, 0, 0);
+	}
+}
+
+void copy_kill(struct copy *copy)
+{
+	if (copy->pid == 0)
+		return;
+	STEP();
+	sys_call(SYS_kill, copy->pid, SIGKILL);
+	wait_end(copy->pid, sys_now_ns() + END_NS);
+	copy->pid = 0;
+}
+
+// A helper that did not get to its fork in time, or was stopped at it. The copy that it may still
+// report is ended.
+static void free_helper(struct copy *copy)
+{
+	const uint64_t deadline = sys_now_ns() + END_NS;
+
+	while (copy->helper_traced) {
+		unsigned long message = 0;
+		int status;
+
+		if (remote_ptrace(PTRACE_DETACH, copy->helper, 0, 0) == 0) {
+			copy->helper_traced = false;
+			return;
+		}
+		if (remote_wait(copy->helper, deadline, &status) <= 0)
+			return;
+		if (!WIFSTOPPED(status)) {
+			copy->helper_traced = false;
+			copy->helper = 0;
+			return;
+		}
+		if (status >> 16 == PTRACE_EVENT_CLONE && !copy->pid &&
+		    remote_ptrace(PTRACE_GETEVENTMSG, copy->helper, 0, (uintptr_t)&message) == 0)
+			copy->pid = (pid_t)message;
+	}
+}
+
+// Ends G and sees H off. H is attached to once more, so that its end is an event, and so that it
+// comes to its end also in a process that is stopped by job control.
+static bool end_copy(struct copy *copy)
+{
+	char path[32];
+	struct statx st;
+
+	free_helper(copy);
+	if (copy->helper && !copy->helper_traced) {
+		error_format(path, sizeof(path), "task/%d", copy->helper);
+		if (sys_statx(copy->target->proc_fd, path, 0, &st) < 0 ||
+		    remote_ptrace(PTRACE_SEIZE, copy->helper, 0, 0) < 0)
+			copy->helper = 0;
+	}
+	copy_kill(copy);
+	if (copy->helper && !wait_end(copy->helper, sys_now_ns() + END_NS))
+		return false;
+	copy->helper = 0;
+	return true;
+}
+
+// Stops one thread, and only that. true: it is in freeze as the only one.
+static bool stop_one(struct freeze *freeze, struct thread *thread, pid_t tid)
+{
+	const uint64_t deadline = sys_now_ns() + STOP_NS;
+
+	*thread = (struct thread){ .tid = tid, .state = THREAD_SEIZED };
+	if (remote_ptrace(PTRACE_SEIZE, tid, 0, 0) < 0)
+		return false;
+	freeze->threads = thread;
+	freeze->n_threads = 1;
+	freeze->ended_ns = 0;
+	remote_ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+	for (;;) {
+		int status;
+		size_t len;
+
+		if (remote_wait(tid, deadline, &status) <= 0)
+			return false;
+		if (!WIFSTOPPED(status)) {
+			thread->state = THREAD_GONE;
+			return false;
+		}
+		if (status >> 16 != PTRACE_EVENT_STOP) {
+			remote_ptrace(PTRACE_CONT, tid, 0, (uintptr_t)WSTOPSIG(status));
+			continue;
+		}
+		thread->state = THREAD_STOPPED;
+		if (remote_get_gregs(tid, thread->gregs, sizeof(thread->gregs), &len) < 0 ||
+		    remote_ptrace(PTRACE_GETSIGMASK, tid, sizeof(thread->sigmask),
+				  (uintptr_t)&thread->sigmask) < 0)
+			return false;
+		thread->gregs_len = (uint16_t)len;
+		memcpy(thread->gregs_out, thread->gregs, sizeof(thread->gregs));
+		return true;
+	}
+}
+
+// Is the page still ours? After an execve it is gone, and something else may be there.
+static bool page_known(const struct copy *copy)
+{
+	uint8_t head[sizeof(copy->page_head)];
+
+	return target_read(copy->target, copy->page, head, sizeof(head)) == sizeof(head) &&
+	       memcmp(head, copy->page_head, sizeof(head)) == 0;
+}
+
+// true: there is nothing left to do.
+static bool unmap_in(struct copy *copy, struct freeze *freeze, const struct maps *maps)
+{
+	const uint64_t args[6] = { copy->page, copy->page_size };
+	struct coresnap_error err = { 0 };
+	struct remote remote = { .target = copy->target,
+				 .arena = freeze->arena,
+				 .gadgets = copy->gadgets };
+	struct victim victim;
+	int64_t result;
+
+	restart_calls(freeze, copy->strict_timeouts);
+	if (victim_choose(&victim, freeze, maps, &copy->memory, &err) < 0)
+		return false;
+	if (!page_known(copy))
+		return true;
+	remote.thread = victim.thread;
+	remote.restart_nr = victim.restart_nr;
+	if (remote_begin(&remote) < 0)
+		return false;
+	const int ret = remote_call(&remote, copy->target->arch->remote->nr.munmap, args, &result,
+				    NULL);
+
+	remote_end(&remote);
+	if (remote.lost)
+		victim.thread->state = THREAD_MISSED;
+	return ret == 0 || remote.lost;
+}
+
+static bool try_thread(struct copy *copy, struct arena *arena, const struct maps *maps, pid_t tid)
+{
+	struct freeze freeze;
+	struct thread thread;
+
+	freeze_init(&freeze, copy->target, arena);
+	const bool done = stop_one(&freeze, &thread, tid) && unmap_in(copy, &freeze, maps);
+
+	STEP();
+	freeze_thaw(&freeze);
+	return done;
+}
+
+static bool try_threads(struct copy *copy, struct arena *arena, const struct maps *maps)
+{
+	const int dir guard(guard_close) = sys_openat(copy->target->proc_fd, "task",
+						      O_RDONLY | O_DIRECTORY, 0);
+	char buf[1024] __attribute__((aligned(8)));
+	const long n = dir < 0 ? dir : sys_call(SYS_getdents64, dir, buf, sizeof(buf));
+	unsigned int tries = 0;
+
+	for (long at = 0; at < n && tries < MAX_TRIES;) {
+		const struct dirent64_head *const entry = (const void *)(buf + at);
+		const pid_t tid = (pid_t)procfs_number(entry->name, 10, NULL);
+
+		at += entry->reclen;
+		if (tid == 0 || tid == copy->memory.tid)
+			continue;
+		tries++;
+		if (try_thread(copy, arena, maps, tid))
+			return true;
+	}
+	return false;
+}
+
+// The thread that bore the first injection is on a stack with room, and is not stranger to it.
+static void unmap_page(struct copy *copy)
+{
+	struct arena arena;
+	struct coresnap_error err = { 0 };
+	struct maps maps = { .arena = &arena };
+
+	arena_init(&arena);
+	if (!target_exited(copy->target) && !target_execed(copy->target) &&
+	    maps_read(&maps, copy->target->proc_fd, "maps", &err) == 0 &&
+	    !try_thread(copy, &arena, &maps, copy->memory.tid))
+		try_threads(copy, &arena, &maps);
+	arena_deinit(&arena);
+}
+
+void copy_release(struct copy *copy)
+{
+	guard_close(&copy->mem_fd);
+	guard_close(&copy->pagemap_fd);
+	guard_close(&copy->proc_fd);
+	// H's last return pops its address from the page: it may go only after H.
+	if (copy->own_child)
+		copy_kill(copy);
+	else if (copy->target && end_copy(copy) && copy->page)
+		unmap_page(copy);
+	*copy = COPY_NONE;
+}

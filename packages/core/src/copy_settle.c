@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The copy gives back what it has of the target besides memory.
+#include <linux/ptrace.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "cleanup.h"
+#include "copy_parts.h"
+#include "procfs.h"
+#include "remote.h"
+#include "step.h"
+
+#define CALL_NS 5000000000u
+
+#ifndef PTRACE_O_SUSPEND_SECCOMP
+#define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
+#endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE 2
+#endif
+
+enum {
+	// Where the names stand in the page.
+	ROOT_AT = COPY_STRINGS,
+	EMPTY_AT = ROOT_AT + 16,
+	NAME_AT = EMPTY_AT + 64,
+};
+
+static const char empty_place[] = "/proc/self/fdinfo";
+
+int copy_open(struct copy *copy, struct coresnap_error *err)
+{
+	char path[32];
+
+	error_format(path, sizeof(path), "/proc/%d", copy->pid);
+	STEP();
+	copy->proc_fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+	copy->mem_fd = copy->proc_fd < 0 ? -1 : sys_openat(copy->proc_fd, "mem", O_RDWR, 0);
+	copy->pagemap_fd = copy->proc_fd < 0 ? -1 :
+					       sys_openat(copy->proc_fd, "pagemap", O_RDONLY, 0);
+	if (copy->proc_fd < 0 || copy->mem_fd < 0)
+		return error_set(err, CORESNAP_E_FAILED, copy->proc_fd < 0 ? -copy->proc_fd :
+									     -copy->mem_fd,
+				 "cannot open the memory of the copy, process %d", copy->pid);
+	return 0;
+}
+
+// One call in G, which needs no frame to restore it: it has nothing to go back to, and dies with D.
+static int copy_call(struct copy *copy, int32_t nr, const uint64_t args[6], int64_t *result)
+{
+	const struct arch *const arch = copy->target->arch;
+	uint8_t gregs[512] __attribute__((aligned(8)));
+	size_t len;
+	int ret = remote_get_gregs(copy->pid, gregs, sizeof(gregs), &len);
+
+	if (ret < 0)
+		return ret;
+	// Its stack pointer stays on the chain that ends it.
+	remote_set_call(arch, &copy->gadgets, gregs, nr, args, arch_get(arch, gregs, arch->sp));
+	ret = remote_set_gregs(copy->pid, gregs, len);
+	if (ret == 0)
+		ret = remote_run_call(copy->pid, sys_now_ns() + CALL_NS, NULL);
+	if (ret == 0)
+		ret = remote_get_gregs(copy->pid, gregs, sizeof(gregs), &len);
+	*result = ret == 0 ? arch_get_signed(arch, gregs, arch->ret) : ret;
+	return ret;
+}
+
+struct dirent64_head {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+// Before close_range(2) (Linux 5.9): a table of its own, then one after the other.
+static int close_each(struct copy *copy)
+{
+	const struct arch_remote *const facts = copy->target->arch->remote;
+	char buf[4096] __attribute__((aligned(8)));
+	int64_t result;
+	int ret = copy_call(copy, facts->nr.unshare, (const uint64_t[6]){ CLONE_FILES }, &result);
+
+	if (ret < 0 || result < 0)
+		return ret;
+	const int dir guard(guard_close) = sys_openat(copy->proc_fd, "fd", O_RDONLY | O_DIRECTORY,
+						      0);
+
+	for (;;) {
+		const long n = dir < 0 ? dir : sys_call(SYS_getdents64, dir, buf, sizeof(buf));
+
+		if (n <= 0)
+			return 0;
+		for (long at = 0; at < n;) {
+			const struct dirent64_head *const entry = (const void *)(buf + at);
+
+			at += entry->reclen;
+			if (entry->name[0] == '.')
+				continue;
+			const uint64_t fd = procfs_number(entry->name, 10, NULL);
+
+			ret = copy_call(copy, facts->nr.close, (const uint64_t[6]){ fd }, &result);
+			if (ret < 0)
+				return ret;
+		}
+	}
+}
+
+static int close_files(struct copy *copy)
+{
+	const uint64_t all[6] = { 0, UINT32_MAX, CLOSE_RANGE_UNSHARE };
+	int64_t result;
+	const int ret = copy_call(copy, copy->target->arch->remote->nr.close_range, all, &result);
+
+	return ret == 0 && result < 0 ? close_each(copy) : ret;
+}
+
+// Leaves the directories of the target. fdinfo of a process without descriptors is empty for ever;
+// chroot takes a capability in the target's user namespace, without which the root stays.
+static int leave_directories(struct copy *copy)
+{
+	const struct arch_remote *const facts = copy->target->arch->remote;
+	const uint64_t root[6] = { copy->page + ROOT_AT }, empty[6] = { copy->page + EMPTY_AT };
+	int64_t result;
+	int ret = copy_call(copy, facts->nr.chroot, empty, &result);
+
+	if (ret == 0)
+		ret = copy_call(copy, facts->nr.chdir, root, &result);
+	return ret;
+}
+
+static void offer_to_oom(const struct copy *copy)
+{
+	const int fd guard(guard_close) = sys_openat(copy->proc_fd, "oom_score_adj", O_WRONLY, 0);
+
+	if (fd >= 0)
+		(void)sys_retry(SYS_write, fd, "1000", 4);
+}
+
+static int write_names(struct copy *copy)
+{
+	uint8_t names[NAME_AT - ROOT_AT + 16] = { '/' };
+
+	memcpy(names + EMPTY_AT - ROOT_AT, empty_place, sizeof(empty_place));
+	memcpy(names + NAME_AT - ROOT_AT, COPY_NAME, sizeof(COPY_NAME));
+	STEP();
+	const ssize_t n = sys_pwrite(copy->mem_fd, names, sizeof(names), copy->page + ROOT_AT);
+
+	return n == sizeof(names) ? 0 : n < 0 ? (int)n : -EIO;
+}
+
+static int settle(struct copy *copy)
+{
+	const struct arch_remote *const facts = copy->target->arch->remote;
+	const uint64_t name[6] = { PR_SET_NAME, copy->page + NAME_AT };
+	int64_t result;
+	int ret = write_names(copy);
+
+	// The filter that G inherited allows what the target must be able to survive; these calls it
+	// need not. Takes CAP_SYS_ADMIN, as reading the filter did.
+	if (ret == 0 && copy->victim.seccomp)
+		ret = (int)remote_ptrace(PTRACE_SETOPTIONS, copy->pid, 0,
+					 PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD |
+						 PTRACE_O_SUSPEND_SECCOMP);
+	if (ret == 0)
+		ret = close_files(copy);
+	if (ret == 0)
+		ret = leave_directories(copy);
+	if (ret == 0)
+		ret = copy_call(copy, facts->nr.prctl, name, &result);
+	return ret;
+}
+
+int copy_settle(struct copy *copy, struct coresnap_error *err)
+{
+	int ret = copy_open(copy, err);
+
+	if (ret < 0)
+		return ret;
+	if (copy->own_child)
+		return 0;
+	offer_to_oom(copy);
+	ret = settle(copy);
+	if (ret < 0) {
+		err->pid = copy->pid;
+		return error_set(err, CORESNAP_E_FAILED, -ret,
+				 "the copy, process %d, did not give back its descriptors: %s",
+				 copy->pid, error_errno_name(-ret));
+	}
+	return 0;
+}

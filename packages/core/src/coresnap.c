@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The public entry points.
+#include "coresnap.h"
+
+#include <linux/futex.h>
+#include <string.h>
+
+#include "job.h"
+#include "sys.h"
+
+// Reads the caller's struct, which may be shorter or longer than ours.
+static int read_options(struct coresnap_options *to, const struct coresnap_options *from,
+			struct coresnap_error *err)
+{
+	*to = (struct coresnap_options){ .size = sizeof(*to) };
+	if (!from)
+		return 0;
+	if (from->size < offsetof(struct coresnap_options, filter))
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "coresnap_options.size is %zu: set it to sizeof(struct "
+				 "coresnap_options)", from->size);
+	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
+	to->size = sizeof(*to);
+	if (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_FORK)
+		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no method number %d",
+				 to->method);
+	const unsigned int known = CORESNAP_STRICT_TIMEOUTS | CORESNAP_FORCE |
+				   CORESNAP_UNDUMPABLE | CORESNAP_FILTER;
+
+	if (to->flags & ~known)
+		return error_set(err, CORESNAP_E_USAGE, EINVAL, "unknown flags 0x%x in the options",
+				 to->flags & ~known);
+	if (!to->skips)
+		to->max_skips = 0;
+	return 0;
+}
+
+static void write_result(struct coresnap_result *to, const struct coresnap_result *from)
+{
+	if (!to || to->size <= sizeof(to->size))
+		return;
+	const size_t size = to->size < sizeof(*from) ? to->size : sizeof(*from);
+
+	memcpy((char *)to + sizeof(to->size), (const char *)from + sizeof(to->size),
+	       size - sizeof(to->size));
+}
+
+static int run_in_dumper(void *arg)
+{
+	return job_run(arg);
+}
+
+static int tick(void *arg)
+{
+	struct job *job = arg;
+
+	return job->options.progress ?
+		       job->options.progress(&job->progress, job->options.progress_arg) :
+		       0;
+}
+
+static int run_job(struct job *job, const struct coresnap_output *to)
+{
+	int ret = sink_open(&job->sink, to, job->options.flags, &job->error);
+
+	if (ret < 0)
+		return job->error.code ? job->error.code : CORESNAP_E_FAILED;
+	job->dumper.work = run_in_dumper;
+	job->dumper.arg = job;
+	job->dumper.tick = tick;
+	job->dumper.tick_arg = job;
+	job->dumper.keep[0] = job->sink.fd;
+	job->dumper.keep[1] = job->sink.dir_fd;
+	ret = dumper_run(&job->dumper, &job->arena, &job->error);
+	if (ret < 0)
+		ret = job->error.code ? job->error.code : CORESNAP_E_FAILED;
+	sink_close(&job->sink);
+	return ret;
+}
+
+static int dump(pid_t pid, int32_t first_tid, const struct coresnap_output *to,
+		const struct coresnap_options *options, struct coresnap_result *result,
+		struct coresnap_error *error)
+{
+	const int saved_errno = errno;
+	struct arena arena;
+	struct coresnap_error local = { 0 };
+
+	arena_init(&arena);
+	// In the arena and not on the stack: the caller may be a signal handler on a small one.
+	struct job *job = arena_alloc(&arena, sizeof(*job));
+	int code;
+
+	if (!job) {
+		error_set(&local, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");
+		code = CORESNAP_E_FAILED;
+	} else {
+		job->arena = arena;
+		job->pid = pid;
+		job->first_tid = first_tid;
+		job->memory_fd = -1;
+		job->dumper.own_process = first_tid != 0;
+		job->result.memory_fd = -1;
+		code = read_options(&job->options, options, &job->error) < 0 ? CORESNAP_E_USAGE :
+									       run_job(job, to);
+		if (code == CORESNAP_OK || code == CORESNAP_E_INCOMPLETE)
+			write_result(result, &job->result);
+		local = job->error;
+		arena = job->arena;
+	}
+	if (code != CORESNAP_OK && !local.pid)
+		local.pid = pid;
+	if (error)
+		*error = code == CORESNAP_OK ? (struct coresnap_error){ 0 } : local;
+	arena_deinit(&arena);
+	errno = saved_errno;
+	return code;
+}
+
+int coresnap_dump(pid_t pid, const struct coresnap_output *to,
+		  const struct coresnap_options *options, struct coresnap_result *result,
+		  struct coresnap_error *error)
+{
+	if (pid == (pid_t)sys_call(SYS_getpid))
+		return coresnap_dump_self(to, options, result, error);
+	return dump(pid, 0, to, options, result, error);
+}
+
+// Serialises dumps of the own process: the id of the thread that dumps below, of its process above,
+// since a fork copies a lock that nobody will release.
+static uint64_t self_lock;
+
+static int lock_self(int tid)
+{
+	const uint32_t pid = (uint32_t)sys_call(SYS_getpid);
+	const uint64_t mine = (uint64_t)pid << 32 | (uint32_t)tid;
+
+	for (;;) {
+		uint64_t owner = 0;
+
+		if (__atomic_compare_exchange_n(&self_lock, &owner, mine, false, __ATOMIC_ACQUIRE,
+						__ATOMIC_RELAXED))
+			return 0;
+		if (owner == mine)
+			return -EBUSY;
+		if (owner >> 32 != pid) {
+			// Left over from before a fork.
+			if (__atomic_compare_exchange_n(&self_lock, &owner, mine, false,
+							__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+				return 0;
+			continue;
+		}
+		// The low half comes first in memory on every architecture that we know.
+		sys_call(SYS_futex, &self_lock, FUTEX_WAIT, (uint32_t)owner, NULL, NULL, 0);
+	}
+}
+
+static void unlock_self(void)
+{
+	__atomic_store_n(&self_lock, 0, __ATOMIC_RELEASE);
+	sys_call(SYS_futex, &self_lock, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_options *options,
+		       struct coresnap_result *result, struct coresnap_error *error)
+{
+	const int tid = (int)sys_call(SYS_gettid);
+	struct coresnap_error local;
+
+	if (lock_self(tid) < 0) {
+		local = (struct coresnap_error){ 0 };
+		error_set(&local, CORESNAP_E_FAILED, EBUSY,
+			  "this thread is dumping its process already (a signal handler that "
+			  "interrupted a dump)");
+		if (error)
+			*error = local;
+		return CORESNAP_E_FAILED;
+	}
+	const int code = dump((pid_t)sys_call(SYS_getpid), tid, to, options, result, error);
+
+	unlock_self();
+	return code;
+}

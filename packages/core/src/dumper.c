@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "dumper.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "cleanup.h"
+
+#ifndef __WALL
+#define __WALL 0x40000000
+#endif
+
+#define STACK_SIZE (512u << 10)
+#define TICK_NS 20000000
+
+// The kernel's sigset_t: 64 signals on all architectures but MIPS.
+static void set_mask(uint64_t new_mask, uint64_t *old_mask)
+{
+	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &new_mask, old_mask, sizeof(new_mask));
+}
+
+// Closes everything outside keep: D must not hold sockets, locks or mounts of the program.
+static void close_others(const int keep[2])
+{
+	const int low = keep[0] < keep[1] ? keep[0] : keep[1];
+	const int high = keep[0] < keep[1] ? keep[1] : keep[0];
+	unsigned int from = 0;
+
+	for (int i = 0; i < 2; i++) {
+		const int fd = i == 0 ? low : high;
+
+		if (fd < 0)
+			continue;
+		if ((unsigned int)fd > from)
+			sys_call(SYS_close_range, from, fd - 1, 0);
+		from = (unsigned int)fd + 1;
+	}
+	if (sys_call(SYS_close_range, from, ~0u, 0) != -ENOSYS)
+		return;
+	for (int fd = 0; fd < 65536; fd++)
+		if (fd != low && fd != high)
+			sys_close(fd);
+}
+
+static int dumper_main(void *arg)
+{
+	struct dumper *dumper = arg;
+
+	// Killing the program that dumps another one ends the dump; a program that dumps itself may
+	// end before its core is complete, but not before D has begun.
+	sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (sys_call(SYS_getppid) != dumper->caller)
+		return 0;
+	sys_call(SYS_prctl, PR_SET_NAME, "coresnap-dumper", 0, 0, 0);
+	while (!__atomic_load_n(&dumper->go, __ATOMIC_ACQUIRE))
+		sys_call(SYS_futex, &dumper->go, FUTEX_WAIT, 0, NULL, NULL, 0);
+	if (dumper->own_process)
+		sys_call(SYS_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0);
+	close_others(dumper->keep);
+	dumper->result = dumper->work(dumper->arg);
+	__atomic_store_n(&dumper->done, 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static void tick(struct dumper *dumper)
+{
+	if (dumper->tick && dumper->tick(dumper->tick_arg) != 0)
+		__atomic_store_n(&dumper->cancel, 1, __ATOMIC_RELAXED);
+}
+
+// Waits for D's end; D sends no signal when it ends, and wait(2) without __WALL does not see it.
+static int wait_end(struct dumper *dumper, int pid)
+{
+	const int pidfd guard(guard_close) = (int)sys_call(SYS_pidfd_open, pid, 0);
+	int status = 0;
+
+	for (;;) {
+		const long ret = sys_call(SYS_wait4, pid, &status, __WALL | WNOHANG, NULL);
+
+		if (ret == pid)
+			return status;
+		if (ret < 0 && ret != -EINTR)
+			return 0; // another thread of the program collected it
+		struct pollfd poll = { .fd = pidfd, .events = POLLIN };
+		struct timespec wait = { .tv_nsec = TICK_NS };
+
+		if (sys_call(SYS_ppoll, &poll, 1, &wait, NULL, 0) <= 0)
+			tick(dumper);
+	}
+}
+
+static int died(int status, struct coresnap_error *err)
+{
+	if (WIFSIGNALED(status))
+		return error_set(err, CORESNAP_E_FAILED, EINTR,
+				 "the process that makes the dump was killed by signal %d; the "
+				 "target runs on", WTERMSIG(status));
+	return error_set(err, CORESNAP_E_FAILED, EINTR,
+			 "the process that makes the dump ended early; the target runs on");
+}
+
+static int start(struct dumper *dumper, uint8_t *stack, struct coresnap_error *err)
+{
+	uint64_t mask = 0;
+	const int saved_errno = errno;
+
+	// D must not run the program's signal handlers, so it is born with everything blocked.
+	dumper->caller = (int)sys_call(SYS_getpid);
+	set_mask(~0ull, &mask);
+	const int pid = clone(dumper_main, stack + STACK_SIZE, CLONE_VM, dumper);
+	const int why = errno;
+
+	if (pid > 0) {
+		dumper->pid = pid;
+		// Where Yama is present only the tracer that the program names may attach.
+		if (dumper->own_process)
+			sys_call(SYS_prctl, PR_SET_PTRACER, pid, 0, 0, 0);
+		__atomic_store_n(&dumper->go, 1, __ATOMIC_RELEASE);
+		sys_call(SYS_futex, &dumper->go, FUTEX_WAKE, 1, NULL, NULL, 0);
+	}
+	set_mask(mask, NULL);
+	errno = saved_errno;
+	if (pid > 0)
+		return pid;
+	error_remedy(err, "Raise the limit of processes (ulimit -u, pids.max)");
+	return error_set(err, CORESNAP_E_FAILED, why, "cannot make a process for the dump: %s",
+			 error_errno_name(why));
+}
+
+int dumper_run(struct dumper *dumper, struct arena *arena, struct coresnap_error *err)
+{
+	uint8_t *stack = arena_alloc(arena, STACK_SIZE);
+
+	if (!stack)
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");
+	// An overflow shall be D's end, not damage.
+	sys_call(SYS_mprotect, stack + (-(uintptr_t)stack & 4095), 4096, PROT_NONE);
+	const int pid = start(dumper, stack, err);
+
+	if (pid < 0)
+		return pid;
+	const int status = wait_end(dumper, pid);
+
+	if (dumper->own_process)
+		sys_call(SYS_prctl, PR_SET_PTRACER, 0, 0, 0, 0);
+	if (!__atomic_load_n(&dumper->done, __ATOMIC_ACQUIRE))
+		return died(status, err);
+	return dumper->result;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "gadget.h"
+
+#include <string.h>
+
+#include "arch/arch_remote.h"
+#include "sys.h"
+
+enum {
+	CHUNK = 16384,
+	OVERLAP = 16, // more than the longest code less one
+};
+
+// The helper thread returns through this code when its last call ends, which may be long after. A
+// library that the program can unload meanwhile will not do.
+enum kind { KIND_VDSO, KIND_LIBC, KIND_EXE, KINDS };
+
+static bool is_libc(const struct mapping *m)
+{
+	static const char *const names[] = { "/libc.so", "/libc-", "/ld-musl-" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const size_t len = strlen(names[i]);
+		const char *const slash = memrchr(m->name, '/', m->name_len);
+
+		if (slash && (size_t)(m->name + m->name_len - slash) >= len &&
+		    memcmp(slash, names[i], len) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool is_kind(const struct target *target, const struct mapping *m, enum kind kind)
+{
+	if (!(m->flags & MAPPING_EXEC) || (m->flags & (MAPPING_WRITE | MAPPING_SHARED)))
+		return false;
+	switch (kind) {
+	case KIND_VDSO:
+		return mapping_named(m, "[vdso]");
+	case KIND_LIBC:
+		return mapping_has_file(m) && m->name && is_libc(m);
+	case KIND_EXE:
+		return mapping_has_file(m) && m->inode == target->exe_inode;
+	case KINDS:
+		break;
+	}
+	return false;
+}
+
+static uint64_t search(const uint8_t *buf, size_t size, uint64_t address,
+		       const struct arch_code *code)
+{
+	const uint8_t *const found = code->size ? memmem(buf, size, code->bytes, code->size) : NULL;
+
+	return found ? address + (uint64_t)(found - buf) : 0;
+}
+
+static void search_all(struct gadgets *gadgets, const struct arch_remote *facts,
+		       const uint8_t *buf, size_t size, uint64_t address)
+{
+	for (size_t i = 0; i < sizeof(facts->call) / sizeof(facts->call[0]) && !gadgets->call; i++) {
+		gadgets->call = search(buf, size, address, &facts->call[i]);
+		gadgets->pops = facts->call[i].pops;
+	}
+	for (size_t i = 0; i < sizeof(facts->sigreturn) / sizeof(facts->sigreturn[0]); i++)
+		if (!gadgets->sigreturn)
+			gadgets->sigreturn = search(buf, size, address, &facts->sigreturn[i]);
+	if (!gadgets->pop_nr)
+		gadgets->pop_nr = search(buf, size, address, &facts->pop_nr);
+}
+
+static bool complete(const struct gadgets *gadgets)
+{
+	return gadgets->call && gadgets->sigreturn;
+}
+
+static void search_mapping(struct gadgets *gadgets, const struct target *target,
+			   const struct mapping *m)
+{
+	uint8_t buf[CHUNK];
+
+	for (uint64_t at = m->start; at < m->end && !complete(gadgets); at += CHUNK - OVERLAP) {
+		const size_t size = m->end - at < CHUNK ? (size_t)(m->end - at) : CHUNK;
+		const ssize_t n = target_read(target, at, buf, size);
+
+		if (n > 0)
+			search_all(gadgets, target->arch->remote, buf, (size_t)n, at);
+	}
+}
+
+int gadget_find(struct gadgets *gadgets, const struct target *target, const struct maps *maps)
+{
+	*gadgets = (struct gadgets){ 0 };
+	for (enum kind kind = 0; kind < KINDS && !complete(gadgets); kind++)
+		for (size_t i = 0; i < maps->n && !complete(gadgets); i++)
+			if (is_kind(target, &maps->list[i], kind))
+				search_mapping(gadgets, target, &maps->list[i]);
+	return gadgets->call && (gadgets->sigreturn || gadgets->pop_nr) ? 0 : -ENOENT;
+}

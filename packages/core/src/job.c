@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "job.h"
+
+#include <string.h>
+
+#include "cleanup.h"
+#include "procfs.h"
+#include "restart.h"
+
+#define DEFAULT_STOP_TIMEOUT_NS 1000000000u
+
+// Below this, copying takes no longer than a fork, and nothing is injected.
+#define SMALL_TARGET (16u << 20)
+
+static int cancel_check(void *arg)
+{
+	struct job *job = arg;
+
+	job->progress.done = job->sink.pos;
+	return __atomic_load_n(&job->dumper.cancel, __ATOMIC_RELAXED);
+}
+
+static void skip(struct job *job, int reason, uint64_t start, uint64_t end, int tid)
+{
+	struct coresnap_result *result = &job->result;
+
+	result->bytes_skipped[reason] += end - start;
+	if (result->n_skips < job->options.max_skips)
+		job->options.skips[result->n_skips] = (struct coresnap_skip){
+			.start = start, .end = end, .reason = reason, .tid = tid
+		};
+	result->n_skips++;
+}
+
+static void skip_unreadable(void *arg, uint64_t start, uint64_t end)
+{
+	skip(arg, CORESNAP_SKIP_UNREADABLE, start, end, 0);
+}
+
+static void refuse(struct job *job, int method, const struct coresnap_error *why)
+{
+	struct coresnap_result *result = &job->result;
+
+	if (result->n_refusals == CORESNAP_MAX_REFUSALS)
+		return;
+	struct coresnap_refusal *refusal = &result->why_not[result->n_refusals++];
+
+	refusal->method = method;
+	error_format(refusal->reason, sizeof(refusal->reason), "%s", why->what);
+	error_format(refusal->remedy, sizeof(refusal->remedy), "%s", why->remedy);
+}
+
+// An eighth of what the kernel says can be had without swapping.
+static uint64_t stage_budget(const struct job *job)
+{
+	char text[4096];
+
+	if (job->options.stage_budget)
+		return job->options.stage_budget;
+	if (procfs_read(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) <= 0)
+		return 64u << 20;
+	const char *line = strstr(text, "MemAvailable:");
+
+	if (!line)
+		return 64u << 20;
+	for (line += strlen("MemAvailable:"); *line == ' ';)
+		line++;
+	return procfs_number(line, 10, NULL) * 1024 / 8;
+}
+
+// What the snapshot tells about the core goes into the result.
+static void account(struct job *job)
+{
+	const struct snapshot *s = &job->snapshot;
+
+	job->result.threads = (unsigned int)s->n_threads;
+	job->result.segments = (unsigned int)s->maps.n;
+	for (size_t i = 0; i < job->freeze.n_threads; i++) {
+		if (job->freeze.threads[i].state != THREAD_MISSED)
+			continue;
+		job->result.missed++;
+		skip(job, CORESNAP_SKIP_THREAD, 0, 0, job->freeze.threads[i].tid);
+	}
+	for (size_t i = 0; i < s->maps.n; i++) {
+		const struct mapping *m = &s->maps.list[i];
+
+		if (m->skip_reason >= 0 && m->dump_size < m->end - m->start)
+			skip(job, m->skip_reason, m->start + m->dump_size, m->end, 0);
+	}
+}
+
+static void thaw(struct job *job)
+{
+	freeze_thaw(&job->freeze);
+	job->result.pause_ns = job->freeze.ended_ns - job->freeze.began_ns;
+	job->progress.stopped = 0;
+}
+
+static int begin_core(struct job *job)
+{
+	const int ret = plan_build(&job->plan, &job->snapshot, &job->error);
+
+	if (ret < 0)
+		return ret;
+	job->emit = (struct emit){ .plan = &job->plan, .mem = &job->mem, .sink = &job->sink,
+				   .buffer = arena_alloc(&job->arena, EMIT_PIECE) };
+	if (!job->emit.buffer)
+		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM, "no memory to write with");
+	job->progress.total = job->plan.size;
+	job->result.core_size = job->plan.size;
+	job->sink.expected = job->plan.size;
+	return emit_head(&job->emit, &job->error);
+}
+
+static int end_core(struct job *job)
+{
+	int ret = emit_extents(&job->emit, job->mem.n, &job->error);
+
+	if (ret == 0)
+		ret = emit_tail(&job->emit, &job->error);
+	if (ret == 0)
+		ret = sink_finish(&job->sink, &job->memory_fd, &job->error);
+	return ret;
+}
+
+// Nothing injected: what fits the budget is copied while the target is stopped, so that a small
+// target is stopped for a memcpy only; of a large one the beginning is written before that.
+static int dump_stop(struct job *job)
+{
+	const uint64_t budget = stage_budget(job);
+	struct mem *mem = &job->mem;
+	uint64_t left = mem_size(mem, 0);
+	size_t staged = 0;
+	int ret;
+
+	for (; left > budget; staged++)
+		left -= mem->list[staged].end - mem->list[staged].start;
+	if (staged > 0) {
+		ret = begin_core(job);
+		if (ret == 0)
+			ret = emit_extents(&job->emit, staged, &job->error);
+		if (ret < 0)
+			return ret;
+	}
+	ret = mem_stage(mem, staged, &job->error);
+	if (ret < 0)
+		return ret;
+	thaw(job);
+	if (staged == 0)
+		ret = begin_core(job);
+	return ret < 0 ? ret : end_core(job);
+}
+
+// What a fork would not carry over is copied while the target is stopped, the rest comes from the
+// copy while it runs.
+static int make_copy(struct job *job, struct coresnap_error *err)
+{
+	struct mem *mem = &job->mem;
+	int ret = job->first_tid ? 0 : copy_possible(&job->copy, &job->freeze,
+						     &job->snapshot.maps, err);
+
+	if (ret < 0)
+		return ret;
+	ret = mem_scan(mem, &job->snapshot, MEM_UNFORKABLE, err);
+	if (ret < 0)
+		return ret;
+	if (mem_size(mem, 0) > stage_budget(job)) {
+		error_remedy(err, "Raise the stage budget, or leave shared memory out by the filter");
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
+				 "%llu bytes of shared or unforkable memory do not fit the stage "
+				 "budget", (unsigned long long)mem_size(mem, 0));
+	}
+	ret = mem_stage(mem, 0, err);
+	if (ret < 0)
+		return ret;
+	return job->first_tid ? copy_create_self(&job->copy, &job->freeze, err) :
+				copy_create(&job->copy, &job->freeze, err);
+}
+
+static int dump_copy(struct job *job)
+{
+	struct mem *mem = &job->mem;
+	int ret;
+
+	thaw(job);
+	ret = copy_settle(&job->copy, &job->error);
+	if (ret < 0)
+		return ret;
+	const int pidfd guard(guard_close) = (int)sys_call(SYS_pidfd_open, job->copy.pid, 0);
+
+	job->copy_image = (struct target){ .pid = job->copy.pid, .pidfd = pidfd,
+					   .proc_fd = job->copy.proc_fd,
+					   .mem_fd = job->copy.mem_fd,
+					   .arch = job->target.arch };
+	mem->image = &job->copy_image;
+	mem->patch = (struct patch){ .address = job->copy.frame, .size = job->copy.frame_size,
+				     .bytes = job->copy.frame_bytes };
+	ret = mem_scan(mem, &job->snapshot, MEM_FORKED, &job->error);
+	if (ret < 0)
+		return ret;
+	if (mem_sort(mem) < 0)
+		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM, "no memory to list the pages");
+	ret = begin_core(job);
+	return ret < 0 ? ret : end_core(job);
+}
+
+static int small(struct job *job, struct coresnap_error *why)
+{
+	const uint64_t size = mem_size(&job->mem, 0);
+
+	if (size > SMALL_TARGET || size > stage_budget(job))
+		return 0;
+	error_set(why, CORESNAP_OK, 0, "%llu bytes are copied as fast as a fork is made",
+		  (unsigned long long)size);
+	return 1;
+}
+
+// The ladder: the best rung first; each refusal is kept for the result. precopy and livedump will
+// stand above fork.
+static int choose_and_dump(struct job *job)
+{
+	const int method = job->options.method;
+	struct coresnap_error why = { 0 };
+	struct mem *mem = &job->mem;
+	int ret;
+
+	if (method != CORESNAP_METHOD_STOP) {
+		bool take = true;
+
+		if (method == CORESNAP_METHOD_AUTO) {
+			ret = mem_scan(mem, &job->snapshot, MEM_ALL, &job->error);
+			if (ret < 0)
+				return ret;
+			take = !small(job, &why);
+			mem->n = 0;
+		}
+		if (take && make_copy(job, &why) == 0) {
+			job->result.method = CORESNAP_METHOD_FORK;
+			return dump_copy(job);
+		}
+		if (method == CORESNAP_METHOD_FORK || why.code == CORESNAP_E_TARGET_GONE ||
+		    why.code == CORESNAP_E_CANCELLED) {
+			job->error = why;
+			return -EIO;
+		}
+		refuse(job, CORESNAP_METHOD_FORK, &why);
+		mem->n = 0;
+	}
+	job->result.method = CORESNAP_METHOD_STOP;
+	ret = mem_scan(mem, &job->snapshot, MEM_ALL, &job->error);
+	return ret < 0 ? ret : dump_stop(job);
+}
+
+static int dump(struct job *job)
+{
+	const struct coresnap_options *options = &job->options;
+	struct snapshot_options what = {
+		.has_filter = options->flags & CORESNAP_FILTER,
+		.filter = options->filter,
+		.first_tid = job->first_tid,
+	};
+	int ret = target_open(&job->target, job->pid, options->flags, &job->error);
+
+	if (ret < 0)
+		return ret;
+	freeze_init(&job->freeze, &job->target, &job->arena);
+	job->freeze.cancel = &job->dumper.cancel;
+	ret = freeze_seize(&job->freeze, &job->error);
+	if (ret == 0)
+		ret = snapshot_prepare(&what, &job->freeze, &job->error);
+	if (ret < 0)
+		return ret;
+	job->progress.stopped = 1;
+	ret = freeze_stop(&job->freeze, options->stop_timeout_ns ? options->stop_timeout_ns :
+								    DEFAULT_STOP_TIMEOUT_NS,
+			  &job->error);
+	if (ret < 0)
+		return ret;
+	restart_calls(&job->freeze, options->flags & CORESNAP_STRICT_TIMEOUTS);
+	ret = snapshot_take(&job->snapshot, &job->freeze, &what, &job->error);
+	if (ret < 0)
+		return ret;
+	account(job);
+	job->mem = (struct mem){ .arena = &job->arena, .image = &job->target,
+				 .unreadable = skip_unreadable, .unreadable_arg = job,
+				 .cancel = &job->dumper.cancel };
+	return choose_and_dump(job);
+}
+
+int job_run(struct job *job)
+{
+	struct coresnap_result *result = &job->result;
+
+	job->target = TARGET_NONE;
+	job->memory_fd = -1;
+	job->copy = COPY_NONE;
+	job->copy.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
+	job->sink.cancel = (struct sink_cancel){ .check = cancel_check, .arg = job };
+	const int ret = dump(job);
+
+	// Whatever happened, the target runs.
+	thaw(job);
+	copy_release(&job->copy);
+	target_close(&job->target);
+	result->bytes_read = job->mem.bytes_read;
+	result->bytes_written = job->sink.written;
+	result->memory_fd = job->memory_fd;
+	if (ret < 0)
+		return job->error.code ? job->error.code : CORESNAP_E_FAILED;
+	if (result->missed || job->mem.bytes_unreadable) {
+		error_set(&job->error, CORESNAP_E_INCOMPLETE, 0,
+			  "the core is complete but for %u threads that did not stop in time and "
+			  "%llu bytes that could not be read", result->missed,
+			  (unsigned long long)job->mem.bytes_unreadable);
+		return CORESNAP_E_INCOMPLETE;
+	}
+	return CORESNAP_OK;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// One dump, from the open output to the finished core.
+#ifndef CORESNAP_JOB_H
+#define CORESNAP_JOB_H
+
+#include "arena.h"
+#include "copy.h"
+#include "dumper.h"
+#include "emit.h"
+#include "freeze.h"
+#include "mem.h"
+#include "plan.h"
+#include "sink.h"
+#include "snapshot.h"
+#include "target.h"
+
+struct job {
+	struct arena arena;
+	struct dumper dumper;
+	struct sink sink;
+
+	pid_t pid;
+	int32_t first_tid; // of a process that dumps itself: the calling thread; else 0
+	struct coresnap_options options;
+
+	struct target target;
+	struct freeze freeze;
+	struct snapshot snapshot;
+	struct mem mem;
+	struct plan plan;
+	struct copy copy;
+	struct target copy_image; // the copy as a source of bytes
+	struct emit emit;
+
+	int memory_fd;
+	struct coresnap_progress progress;
+	struct coresnap_result result;
+	struct coresnap_error error;
+};
+
+// The work of the dumper process: job->options and job->sink are set, everything else is filled.
+// Returns enum coresnap_code.
+int job_run(struct job *job);
+
+#endif

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "mem.h"
+
+#include <string.h>
+
+#include "cleanup.h"
+#include "pagemap.h"
+
+#define PIECE (1u << 20)
+
+struct scan {
+	struct mem *mem;
+	uint64_t limit; // end of the mapping's kept bytes
+	bool certain;
+};
+
+static int no_memory(struct coresnap_error *err)
+{
+	return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory to list the pages");
+}
+
+static int add_extent(void *arg, uint64_t start, uint64_t end)
+{
+	const struct scan *scan = arg;
+	struct mem *mem = scan->mem;
+
+	if (end > scan->limit)
+		end = scan->limit;
+	if (start >= end)
+		return 0;
+	if (arena_grow(mem->arena, &mem->list, &mem->cap, mem->n + 1, sizeof(*mem->list)) < 0)
+		return -ENOMEM;
+	mem->list[mem->n++] = (struct extent){ .start = start, .end = end,
+					       .certain = scan->certain };
+	return 0;
+}
+
+// What a fork does not carry over as it is now: shared pages go on changing, DONTFORK areas vanish,
+// WIPEONFORK ones are zero, and a write of the parent to a private huge page takes it away from the
+// child when no other is free (unmap_ref_private in mm/hugetlb.c).
+static bool unforkable(const struct mapping *m)
+{
+	return m->flags & (MAPPING_SHARED | MAPPING_DONTFORK | MAPPING_WIPEONFORK |
+			   MAPPING_HUGETLB);
+}
+
+static bool wanted(const struct mapping *m, enum mem_part part)
+{
+	// Device memory and vvar look readable and then fault; the kernel writes zeros too.
+	if (m->dump_size == 0 || (m->flags & (MAPPING_IO | MAPPING_PFN)))
+		return false;
+	switch (part) {
+	case MEM_ALL:
+		return true;
+	case MEM_UNFORKABLE:
+		return unforkable(m);
+	case MEM_FORKED:
+		return !unforkable(m);
+	}
+	return false;
+}
+
+// The data of a shared mapping's file, holes left out: reading a hole of shared memory would fill
+// it. Opening the link needs a capability; -errno without it.
+static int scan_file(const struct scan *scan, const struct mem *mem, const struct mapping *m)
+{
+	char path[64];
+	struct statx st;
+	uint64_t at = m->offset;
+
+	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
+		     (unsigned long long)m->end);
+	if (sys_statx(mem->image->proc_fd, path, 0, &st) < 0 || (st.stx_mode & S_IFMT) != S_IFREG)
+		return -EACCES;
+	const int fd guard(guard_close) = sys_openat(mem->image->proc_fd, path, O_RDONLY, 0);
+
+	if (fd < 0)
+		return fd;
+	while (at < m->offset + m->dump_size) {
+		const int64_t data = sys_lseek(fd, (int64_t)at, SEEK_DATA);
+		const int64_t hole = data < 0 ? -1 : sys_lseek(fd, data, SEEK_HOLE);
+
+		if (data < 0 || hole <= data)
+			return 0; // nothing but a hole up to the end
+		if ((uint64_t)data >= m->offset + m->dump_size)
+			return 0;
+		const uint64_t page = 4095;
+		const int ret = add_extent((void *)scan,
+					   m->start + (((uint64_t)data & ~page) - m->offset),
+					   m->start + (((uint64_t)hole + page) & ~page) -
+						   m->offset);
+		if (ret < 0)
+			return ret;
+		at = (uint64_t)hole;
+	}
+	return 0;
+}
+
+static int scan_mapping(struct mem *mem, const struct snapshot *s, const struct mapping *m,
+			int pagemap)
+{
+	struct scan scan = { .mem = mem, .limit = m->start + m->dump_size };
+	const bool anonymous = !mapping_has_file(m) && m->anonymous;
+	int ret;
+
+	if (m->flags & MAPPING_SHARED) {
+		ret = scan_file(&scan, mem, m);
+		if (ret == 0 || ret == -ENOMEM)
+			return ret;
+	}
+	// Pages of a file that are not mapped in yet belong to the core as well (get_dump_page
+	// faults them in), and so do those of [vdso].
+	if (!anonymous)
+		return add_extent(&scan, m->start, scan.limit);
+	scan.certain = true;
+	ret = pagemap_scan_ioctl(pagemap, m->start, scan.limit, add_extent, &scan);
+	if (ret == -ENOTTY || ret == -EINVAL)
+		ret = pagemap_scan_read(pagemap, m->start, scan.limit, s->page_size, m->anonymous,
+					add_extent, &scan);
+	return ret;
+}
+
+int mem_scan(struct mem *mem, const struct snapshot *s, enum mem_part part,
+	     struct coresnap_error *err)
+{
+	const int pagemap guard(guard_close) = sys_openat(mem->image->proc_fd, "pagemap", O_RDONLY,
+							  0);
+
+	if (pagemap < 0)
+		return error_set(err, CORESNAP_E_NOT_PERMITTED, -pagemap,
+				 "cannot open /proc/%d/pagemap: %s", mem->image->pid,
+				 error_errno_name(-pagemap));
+	for (size_t i = 0; i < s->maps.n; i++) {
+		const struct mapping *m = &s->maps.list[i];
+
+		if (!wanted(m, part))
+			continue;
+		const int ret = scan_mapping(mem, s, m, pagemap);
+
+		if (ret == -ENOMEM)
+			return no_memory(err);
+		if (ret < 0)
+			return error_set(err, target_exited(mem->image) ? CORESNAP_E_TARGET_GONE :
+									  CORESNAP_E_FAILED,
+					 -ret, "cannot list the pages of process %d at 0x%llx: %s",
+					 mem->image->pid, (unsigned long long)m->start,
+					 error_errno_name(-ret));
+	}
+	return 0;
+}
+
+// Two ascending runs, one behind the other, become one.
+int mem_sort(struct mem *mem)
+{
+	size_t split = 1, left = 0;
+
+	while (split < mem->n && mem->list[split - 1].start <= mem->list[split].start)
+		split++;
+	if (split >= mem->n)
+		return 0;
+	struct extent *out = arena_alloc(mem->arena, mem->n * sizeof(*out));
+	size_t right = split;
+
+	if (!out)
+		return -ENOMEM;
+	for (size_t i = 0; i < mem->n; i++) {
+		const bool take_left = left < split && (right >= mem->n || mem->list[left].start <=
+									   mem->list[right].start);
+
+		out[i] = take_left ? mem->list[left++] : mem->list[right++];
+	}
+	mem->list = out;
+	mem->cap = mem->n;
+	return 0;
+}
+
+uint64_t mem_size(const struct mem *mem, size_t from)
+{
+	uint64_t size = 0;
+
+	for (size_t i = from; i < mem->n; i++)
+		size += mem->list[i].end - mem->list[i].start;
+	return size;
+}
+
+int mem_stage(struct mem *mem, size_t from, struct coresnap_error *err)
+{
+	const uint64_t size = mem_size(mem, from);
+	uint8_t *at = size <= SIZE_MAX && size ? arena_alloc(mem->arena, (size_t)size) : NULL;
+
+	if (size == 0)
+		return 0;
+	if (!at)
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
+				 "no memory to hold %llu bytes of the target",
+				 (unsigned long long)size);
+	for (size_t i = from; i < mem->n; i++) {
+		struct extent *extent = &mem->list[i];
+		const size_t len = (size_t)(extent->end - extent->start);
+
+		for (size_t done = 0; done < len; done += PIECE) {
+			const size_t piece = len - done < PIECE ? len - done : PIECE;
+
+			if (mem->cancel && __atomic_load_n(mem->cancel, __ATOMIC_RELAXED))
+				return error_cancelled(err);
+			const int ret = mem_read(mem, extent, extent->start + done, at + done,
+						 piece);
+
+			if (ret < 0)
+				return error_set(err, CORESNAP_E_TARGET_GONE, -ret,
+						 "process %d went away while its memory was read",
+						 mem->image->pid);
+		}
+		extent->bytes = at;
+		at += len;
+	}
+	return 0;
+}
+
+static void apply_patch(const struct mem *mem, uint64_t address, uint8_t *buf, size_t size)
+{
+	const struct patch *patch = &mem->patch;
+	const uint64_t start = patch->address > address ? patch->address : address;
+	const uint64_t patch_end = patch->address + patch->size;
+	const uint64_t end = patch_end < address + size ? patch_end : address + size;
+
+	if (patch->size && start < end)
+		memcpy(buf + (start - address), patch->bytes + (start - patch->address),
+		       (size_t)(end - start));
+}
+
+static void skip_page(struct mem *mem, const struct extent *extent, uint64_t start, uint64_t end)
+{
+	// Behind the end of a file, or the gate page: the kernel has a hole there as well.
+	if (!extent->certain)
+		return;
+	mem->bytes_unreadable += end - start;
+	if (mem->unreadable)
+		mem->unreadable(mem->unreadable_arg, start, end);
+}
+
+int mem_read(struct mem *mem, const struct extent *extent, uint64_t address, void *buf,
+	     size_t size)
+{
+	const uint64_t page = 4096;
+	uint8_t *const bytes = buf;
+	size_t done = 0;
+
+	while (done < size) {
+		const ssize_t n = target_read(mem->image, address + done, bytes + done,
+					      size - done);
+
+		if (n > 0) {
+			mem->bytes_read += (uint64_t)n;
+			done += (size_t)n;
+			continue;
+		}
+		// A dead process reads as end of file, which target_read() tells as ESRCH.
+		if (n == -ESRCH || target_exited(mem->image))
+			return -ESRCH;
+		const uint64_t bad = (address + done) & ~(page - 1);
+		const uint64_t end = bad + page < address + size ? bad + page : address + size;
+
+		skip_page(mem, extent, address + done, end);
+		memset(bytes + done, 0, (size_t)(end - address) - done);
+		done = (size_t)(end - address);
+	}
+	apply_patch(mem, address, bytes, size);
+	return 0;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The bytes of memory: which ranges have any, and where they are pulled from.
+#ifndef CORESNAP_MEM_H
+#define CORESNAP_MEM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "error.h"
+#include "snapshot.h"
+#include "target.h"
+
+// A range of pages that have bytes; what lies between two extents is a hole.
+struct extent {
+	uint64_t start, end;
+	const uint8_t *bytes; // staged in memory; NULL: pull from the image
+	bool certain;         // pages known to be there: failing to read them is worth telling
+};
+
+// Bytes of the image that are not the target's own, with what belongs there.
+struct patch {
+	uint64_t address;
+	size_t size;
+	const uint8_t *bytes;
+};
+
+struct mem {
+	struct arena *arena;
+	const struct target *image; // the stopped target, or the copy in the guise of one
+	struct extent *list;        // ascending
+	size_t n, cap;
+	struct patch patch;
+	uint64_t bytes_read;
+	uint64_t bytes_unreadable;
+	// Told of each unreadable range; may be NULL.
+	void (*unreadable)(void *arg, uint64_t start, uint64_t end);
+	void *unreadable_arg;
+	const int *cancel; // becomes non-zero when the caller gives up; may be NULL
+};
+
+// Which mappings a scan takes: all, or those that a fork does not carry over as they are (shared,
+// MADV_DONTFORK, MADV_WIPEONFORK, hugetlb), or the others.
+enum mem_part { MEM_ALL, MEM_UNFORKABLE, MEM_FORKED };
+
+// Appends the extents of the kept bytes of mappings, found by the page tables of the image
+// (PAGEMAP_SCAN, or /proc/PID/pagemap before it came in v6.7). Never touches a page.
+int must_check mem_scan(struct mem *mem, const struct snapshot *snapshot, enum mem_part part,
+			struct coresnap_error *err);
+
+// Orders the list after two scans.
+int must_check mem_sort(struct mem *mem);
+
+// Bytes of the extents from @from on.
+uint64_t mem_size(const struct mem *mem, size_t from);
+
+// Reads the extents from @from on into memory.
+int must_check mem_stage(struct mem *mem, size_t from, struct coresnap_error *err);
+
+// Reads size bytes at address of the image into buf; what cannot be read becomes zeros and is
+// counted. -ESRCH when the image is gone.
+int must_check mem_read(struct mem *mem, const struct extent *extent, uint64_t address, void *buf,
+			size_t size);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// Names of the public numbers, for logs and JSON.
+#include "coresnap.h"
+
+#define NAME(table, number)                                                             \
+	((number) >= 0 && (size_t)(number) < sizeof(table) / sizeof((table)[0]) &&      \
+			 (table)[number] ?                                              \
+		 (table)[number] :                                                      \
+		 "?")
+
+const char *coresnap_version(void)
+{
+	return CORESNAP_VERSION;
+}
+
+const char *coresnap_method_name(int method)
+{
+	static const char *const names[] = {
+		[CORESNAP_METHOD_AUTO] = "auto",
+		[CORESNAP_METHOD_STOP] = "stop",
+		[CORESNAP_METHOD_FORK] = "fork",
+	};
+
+	return NAME(names, method);
+}
+
+const char *coresnap_skip_reason_name(int reason)
+{
+	static const char *const names[] = {
+		[CORESNAP_SKIP_FILTER] = "filter",	   [CORESNAP_SKIP_DONTDUMP] = "dontdump",
+		[CORESNAP_SKIP_IO] = "io",		   [CORESNAP_SKIP_UNREADABLE] = "unreadable",
+		[CORESNAP_SKIP_THREAD] = "thread",
+	};
+
+	return NAME(names, reason);
+}
+
+const char *coresnap_code_name(int code)
+{
+	static const char *const names[] = {
+		[CORESNAP_OK] = "ok",
+		[CORESNAP_E_FAILED] = "failed",
+		[CORESNAP_E_USAGE] = "usage",
+		[CORESNAP_E_NO_PROCESS] = "no-process",
+		[CORESNAP_E_NOT_PERMITTED] = "not-permitted",
+		[CORESNAP_E_INCOMPLETE] = "incomplete",
+		[CORESNAP_E_NO_SPACE] = "no-space",
+		[CORESNAP_E_TARGET_GONE] = "target-gone",
+		[CORESNAP_E_DEADLINE] = "deadline",
+		[CORESNAP_E_CANCELLED] = "cancelled",
+	};
+
+	return NAME(names, code);
+}

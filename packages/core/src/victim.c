@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "victim.h"
+
+#include <linux/ptrace.h>
+#include <string.h>
+
+#include "arch/arch_remote.h"
+#include "procfs.h"
+#include "remote.h"
+#include "sys.h"
+
+#ifndef PTRACE_GET_RSEQ_CONFIGURATION
+#define PTRACE_GET_RSEQ_CONFIGURATION 0x420f
+#endif
+#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+#endif
+
+enum {
+	STATUS_TEXT = 8192,
+	// The frame has 3 KiB, with AMX tiles 11 KiB. A main stack can grow no further while
+	// everything is stopped; a thread's stack ends in somebody else's memory.
+	MAIN_ROOM = 16384,
+	THREAD_ROOM = 65536,
+	MAX_LOOKS = 64, // threads looked at closely: each look costs a few system calls
+};
+
+// How much a thread would suffer if the dumper died, ascending.
+enum rank {
+	RANK_USER,      // in user mode, or at the end of a finished call
+	RANK_REEXECUTE, // an interrupted call that restarts as it was
+	RANK_TIMED,     // a timed call: starts anew with its whole timeout
+	RANK_AGAIN,     // one that has been interrupted before: its number must be found out
+	RANKS,
+};
+
+static bool is_timed(const struct arch_remote *facts, int64_t nr)
+{
+	for (size_t i = 0; i < sizeof(facts->timed_calls) / sizeof(facts->timed_calls[0]); i++)
+		if (facts->timed_calls[i] && facts->timed_calls[i] == nr)
+			return true;
+	return false;
+}
+
+// The number of the call behind a restart_syscall(2): as remembered, or as the instruction before
+// the system call loads it. Only few calls get there, so a chance match is no worry.
+static int32_t original_nr(const struct target *target, const struct thread *thread,
+			   const struct victim_memory *memory)
+{
+	const struct arch *const arch = target->arch;
+	const struct arch_remote *const facts = arch->remote;
+	const uint64_t pc = arch_get(arch, thread->gregs, arch->pc);
+	uint8_t code[5]; // opcode, 32-bit constant
+	int32_t nr;
+
+	if (memory && memory->tid == thread->tid && memory->pc == pc)
+		return memory->nr;
+	if (!facts->load_nr ||
+	    target_read(target, pc - facts->call_size - sizeof(code), code, sizeof(code)) !=
+		    sizeof(code) ||
+	    code[0] != facts->load_nr)
+		return -1;
+	memcpy(&nr, code + 1, sizeof(nr));
+	return is_timed(facts, nr) ? nr : -1;
+}
+
+// The rank of a thread, RANKS if it must not be used; *nr gets the call to restart, or -1.
+static enum rank rank_thread(const struct target *target, const struct thread *thread,
+			     const struct victim_memory *memory, int32_t *nr)
+{
+	const struct arch *const arch = target->arch;
+	const uint8_t *const gregs = thread->changed ? thread->gregs_out : thread->gregs;
+	const int64_t call = arch_get_signed(arch, gregs, arch->orig_nr);
+	const int64_t ret = arch_get_signed(arch, gregs, arch->ret);
+
+	*nr = -1;
+	if (thread->state != THREAD_STOPPED || thread->gregs_len != arch->gregs_size)
+		return RANKS;
+	// -512 to -516 are the kernel's own (include/linux/errno.h), on their way to a restart.
+	if (call < 0 || ret < -516 || ret > -512)
+		return call == arch->remote->nr.vfork ? RANKS : RANK_USER;
+	*nr = (int32_t)call;
+	if (ret != -516)
+		return RANK_REEXECUTE;
+	if (call != arch->remote->nr.restart_syscall)
+		return RANK_TIMED;
+	*nr = original_nr(target, thread, memory);
+	return *nr < 0 ? RANKS : RANK_AGAIN;
+}
+
+static int refuse(struct coresnap_error *err, const struct thread *thread, const char *why,
+		  const char *remedy)
+{
+	err->tid = thread->tid;
+	error_remedy(err, "%s", remedy);
+	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP, "thread %d %s", thread->tid, why);
+}
+
+static const struct mapping *mapping_at(const struct maps *maps, uint64_t address)
+{
+	size_t low = 0, high = maps->n;
+
+	while (low < high) {
+		const size_t middle = low + (high - low) / 2;
+
+		if (maps->list[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < maps->n && maps->list[low].start <= address ? &maps->list[low] : NULL;
+}
+
+static uint64_t thread_pointer(const struct target *target, const struct thread *thread)
+{
+	const struct arch_remote *const facts = target->arch->remote;
+	uint8_t tls[64] __attribute__((aligned(8)));
+	struct iovec iov = { .iov_base = tls, .iov_len = sizeof(tls) };
+
+	if (facts->tls_regset && remote_ptrace(PTRACE_GETREGSET, thread->tid, facts->tls_regset,
+					       (uintptr_t)&iov) < 0)
+		return 0;
+	return facts->thread_pointer(thread->gregs, tls, facts->tls_regset ? iov.iov_len : 0);
+}
+
+// Is the stack pointer in a stack that has room? The main stack is known by name. A thread's is
+// known by the TLS block that the C library puts at its top, whose first word is its own address
+// (the x86 ABIs ask for that). What lies below the pointer of a goroutine or a coroutine, or on an
+// alternate stack, may be in use. (A program may carve a coroutine's stack out of a thread's own;
+// then the bytes below are put back all the same, unless the dumper dies meanwhile.)
+static bool has_room(const struct target *target, const struct maps *maps,
+		     const struct thread *thread)
+{
+	const struct arch *const arch = target->arch;
+	const uint64_t sp = arch_get(arch, thread->gregs, arch->sp);
+	const struct mapping *const m = mapping_at(maps, sp - 1);
+	const uint32_t want = MAPPING_READ | MAPPING_WRITE;
+	uint8_t word[8] = { 0 };
+
+	if (!m || (m->flags & (want | MAPPING_SHARED)) != want || mapping_has_file(m))
+		return false;
+	if (mapping_named(m, "[stack]"))
+		return sp - m->start >= MAIN_ROOM;
+	if (sp - m->start < THREAD_ROOM || mapping_named(m, "[heap]"))
+		return false;
+	const uint64_t tp = thread_pointer(target, thread);
+
+	return tp >= sp && tp < m->end && target_read(target, tp, word, arch->word) == arch->word &&
+	       arch_get(arch, word, 0) == tp;
+}
+
+// A thread that is in a restartable sequence must abort it when it was preempted, which the kernel
+// sees by its pc (rseq_ip_fixup in kernel/rseq.c). With pc elsewhere it forgets the sequence.
+static bool in_rseq(const struct target *target, const struct thread *thread)
+{
+	struct {
+		uint64_t abi;
+		uint32_t size, signature, flags, pad;
+	} config = { 0 };
+	struct {
+		uint32_t version, flags;
+		uint64_t start, length, abort;
+	} section;
+	uint64_t descriptor = 0;
+	const uint64_t pc = arch_get(target->arch, thread->gregs, target->arch->pc);
+
+	if (remote_ptrace(PTRACE_GET_RSEQ_CONFIGURATION, thread->tid, sizeof(config),
+			  (uintptr_t)&config) < 0 ||
+	    !config.abi)
+		return false;
+	// struct rseq: cpu_id_start, cpu_id, then the descriptor's address
+	if (target_read(target, config.abi + 8, &descriptor, sizeof(descriptor)) !=
+	    sizeof(descriptor))
+		return true;
+	if (!descriptor)
+		return false;
+	if (target_read(target, descriptor, &section, sizeof(section)) != sizeof(section))
+		return true;
+	return pc - section.start < section.length;
+}
+
+// PR_SET_SYSCALL_USER_DISPATCH (wine) turns calls from outside a range into SIGSYS. Kernels before
+// 6.4 do not tell a tracer of it; on them such a program may be killed by the injection.
+static bool dispatches_calls(pid_t tid)
+{
+	struct {
+		uint64_t mode, selector, offset, len;
+	} config = { 0 };
+
+	return remote_ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(config),
+			     (uintptr_t)&config) >= 0 &&
+	       config.mode != 0;
+}
+
+static bool line_has(const char *text, const char *line, const char *word)
+{
+	const char *const at = line ? strstr(text, line) : NULL;
+	const char *const found = at ? strstr(at, word) : NULL;
+	const char *const end = at ? strchr(at, '\n') : NULL;
+
+	return found && end && found < end;
+}
+
+static int look_closely(const struct target *target, const struct maps *maps,
+			struct victim *victim, struct coresnap_error *err)
+{
+	static const char other[] = "Use the method stop, which injects nothing";
+	const struct arch_remote *const facts = target->arch->remote;
+	const struct thread *const thread = victim->thread;
+	struct procfs_status status;
+	char path[32], text[STATUS_TEXT];
+
+	error_format(path, sizeof(path), "task/%d/status", thread->tid);
+	if (procfs_read(target->proc_fd, path, text, sizeof(text)) <= 0)
+		return refuse(err, thread, "is exiting", other);
+	procfs_parse_status(text, &status);
+	victim->seccomp = status.seccomp;
+	if (status.seccomp == 1)
+		return refuse(err, thread, "is in strict seccomp mode: a system call that is "
+			      "injected into it would kill the process", other);
+	if (line_has(text, facts->features_line, facts->shadow_stack))
+		return refuse(err, thread, "has a shadow stack: it would fault on a return address "
+			      "that it did not push", other);
+	if (dispatches_calls(thread->tid))
+		return refuse(err, thread, "has its system calls dispatched to user space "
+			      "(PR_SET_SYSCALL_USER_DISPATCH)", other);
+	if (in_rseq(target, thread))
+		return refuse(err, thread, "is in a restartable sequence", "Try again");
+	if (!has_room(target, maps, thread))
+		return refuse(err, thread, "is not on a stack that is known to have room for a "
+			      "signal frame (a coroutine's or alternate stack?)", other);
+	return 0;
+}
+
+int victim_choose(struct victim *victim, struct freeze *freeze, const struct maps *maps,
+		  const struct victim_memory *memory, struct coresnap_error *err)
+{
+	struct coresnap_error first = { 0 };
+	unsigned int looks = 0;
+
+	for (enum rank rank = 0; rank < RANKS; rank++) {
+		for (size_t i = 0; i < freeze->n_threads && looks < MAX_LOOKS; i++) {
+			struct victim found = { .thread = &freeze->threads[i] };
+
+			if (rank_thread(freeze->target, found.thread, memory, &found.restart_nr) !=
+			    rank)
+				continue;
+			looks++;
+			if (look_closely(freeze->target, maps, &found, &first) == 0) {
+				*victim = found;
+				return 0;
+			}
+		}
+	}
+	if (first.code) {
+		*err = err->code ? *err : first;
+		return -EOPNOTSUPP;
+	}
+	error_remedy(err, "Use the method stop, which injects nothing");
+	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
+			 "every thread of process %d is in a timed system call that was interrupted "
+			 "before, and would see it fail if the dumper were killed now",
+			 freeze->target->pid);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The thread that calls are injected into: one that can bear it also if the dumper dies meanwhile.
+#ifndef CORESNAP_VICTIM_H
+#define CORESNAP_VICTIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "freeze.h"
+#include "maps.h"
+
+// What an earlier stop told about a thread. A timed call that was interrupted once and sleeps again
+// is restart_syscall(2): its own number is no longer in the registers.
+struct victim_memory {
+	pid_t tid; // 0: nothing known
+	uint64_t pc;
+	int32_t nr;
+};
+
+struct victim {
+	struct thread *thread;
+	int32_t restart_nr; // the call to restart if it must start anew, or -1
+	int seccomp;        // 0, or 2 for a filter
+};
+
+// Chooses among the stopped threads: one in user mode before one whose call restarts by plain
+// re-execution before one in a timed call; on a stack that is known to have room; not in the middle
+// of a restartable sequence, with no shadow stack, system call dispatch or strict seccomp. On
+// failure err tells why the best one was refused.
+int must_check victim_choose(struct victim *victim, struct freeze *freeze, const struct maps *maps,
+			     const struct victim_memory *memory, struct coresnap_error *err);
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// coresnap-dump: a core of a running process, without Python: one static binary for distroless
+// images, rescue systems and read-only containers.
+#include <coresnap.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_SKIPS 4096
+
+static volatile sig_atomic_t interrupted;
+
+struct arguments {
+	pid_t pid;
+	const char *output;
+	bool json, quiet;
+	struct coresnap_options options;
+};
+
+static const char help[] =
+	"Usage: coresnap-dump [OPTION...] PID\n"
+	"Write an ELF core of a process that keeps running.\n"
+	"\n"
+	"  -o, --output FILE       write to FILE (default core.PID); - is standard output\n"
+	"  -m, --method METHOD     auto, fork or stop (default auto)\n"
+	"      --filter MASK       kinds of mappings to keep, as /proc/PID/coredump_filter\n"
+	"      --strict-timeouts   leave interrupted waits with a timeout to fail with EINTR\n"
+	"      --stage-budget N    bytes of memory that stop may use to shorten the pause\n"
+	"      --stop-timeout S    seconds to wait for threads to stop (default 1)\n"
+	"      --undumpable        dump also what the kernel would refuse to dump\n"
+	"  -f, --force             replace an existing file\n"
+	"      --json              tell what was done as one JSON object on standard output\n"
+	"                          (on standard error with -o -)\n"
+	"  -q, --quiet             say nothing when all went well\n"
+	"      --version, --help\n"
+	"\n"
+	"Examples:\n"
+	"  coresnap-dump 1234                      writes core.1234\n"
+	"  coresnap-dump -o - 1234 | zstd > c.zst  streams\n"
+	"\n"
+	"Exit codes: 0 complete, 1 failed, 2 usage, 3 no such process, 4 not permitted, 5 incomplete,\n"
+	"6 no space, 7 target gone, 8 deadline, 130 and 143 by SIGINT and SIGTERM.\n";
+
+static void on_signal(int signal)
+{
+	interrupted = signal;
+}
+
+static int check_interrupted(const struct coresnap_progress *progress, void *arg)
+{
+	(void)progress;
+	(void)arg;
+	return interrupted != 0;
+}
+
+static int usage(const char *what, const char *value)
+{
+	fprintf(stderr, "coresnap-dump: %s%s%s. Try coresnap-dump --help.\n", what,
+		value ? ": " : "", value ? value : "");
+	return CORESNAP_E_USAGE;
+}
+
+static bool parse_number(const char *text, int base, uint64_t *ret)
+{
+	char *end;
+
+	errno = 0;
+	const unsigned long long value = strtoull(text, &end, base);
+
+	if (end == text || *end != '\0' || errno != 0 || strchr(text, '-'))
+		return false;
+	*ret = value;
+	return true;
+}
+
+static bool parse_seconds(const char *text, uint64_t *ret_ns)
+{
+	char *end;
+	const double value = strtod(text, &end);
+
+	if (end == text || *end != '\0' || !(value > 0 && value < 1e6))
+		return false;
+	*ret_ns = (uint64_t)(value * 1e9);
+	return true;
+}
+
+static bool parse_method(const char *text, int *ret)
+{
+	for (int method = CORESNAP_METHOD_AUTO; method <= CORESNAP_METHOD_FORK; method++) {
+		if (strcmp(text, coresnap_method_name(method)) == 0) {
+			*ret = method;
+			return true;
+		}
+	}
+	return false;
+}
+
+enum { OPT_FILTER = 256, OPT_STRICT, OPT_BUDGET, OPT_TIMEOUT, OPT_UNDUMPABLE, OPT_JSON, OPT_HELP,
+       OPT_VERSION };
+
+static const struct option long_options[] = {
+	{ "output", required_argument, NULL, 'o' },
+	{ "method", required_argument, NULL, 'm' },
+	{ "filter", required_argument, NULL, OPT_FILTER },
+	{ "strict-timeouts", no_argument, NULL, OPT_STRICT },
+	{ "stage-budget", required_argument, NULL, OPT_BUDGET },
+	{ "stop-timeout", required_argument, NULL, OPT_TIMEOUT },
+	{ "undumpable", no_argument, NULL, OPT_UNDUMPABLE },
+	{ "force", no_argument, NULL, 'f' },
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ NULL, 0, NULL, 0 },
+};
+
+// -1: go on; else the exit code.
+static int parse_option(int option, struct arguments *args)
+{
+	struct coresnap_options *options = &args->options;
+
+	switch (option) {
+	case 'o':
+		args->output = optarg;
+		return -1;
+	case 'm':
+		return parse_method(optarg, &options->method) ? -1 :
+								usage("no such method", optarg);
+	case 'f':
+		options->flags |= CORESNAP_FORCE;
+		return -1;
+	case 'q':
+		args->quiet = true;
+		return -1;
+	case OPT_FILTER:
+		options->flags |= CORESNAP_FILTER;
+		return parse_number(optarg, 0, &options->filter) ?
+			       -1 : usage("no mask of bits", optarg);
+	case OPT_STRICT:
+		options->flags |= CORESNAP_STRICT_TIMEOUTS;
+		return -1;
+	case OPT_BUDGET:
+		return parse_number(optarg, 10, &options->stage_budget) ?
+			       -1 : usage("no number of bytes", optarg);
+	case OPT_TIMEOUT:
+		return parse_seconds(optarg, &options->stop_timeout_ns) ?
+			       -1 : usage("no number of seconds", optarg);
+	case OPT_UNDUMPABLE:
+		options->flags |= CORESNAP_UNDUMPABLE;
+		return -1;
+	case OPT_JSON:
+		args->json = true;
+		return -1;
+	case OPT_HELP:
+		fputs(help, stdout);
+		return 0;
+	case OPT_VERSION:
+		printf("coresnap-dump %s\n", coresnap_version());
+		return 0;
+	default:
+		fputs("Try coresnap-dump --help.\n", stderr);
+		return CORESNAP_E_USAGE;
+	}
+}
+
+static int parse_arguments(int argc, char **argv, struct arguments *args)
+{
+	uint64_t pid;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "o:m:fq", long_options, NULL)) != -1) {
+		const int code = parse_option(option, args);
+
+		if (code >= 0)
+			return code;
+	}
+	if (argc - optind != 1)
+		return usage("give exactly one process id", NULL);
+	if (!parse_number(argv[optind], 10, &pid) || pid == 0 || pid > 0x7fffffff)
+		return usage("no process id", argv[optind]);
+	args->pid = (pid_t)pid;
+	return -1;
+}
+
+// JSON strings and terminals get no control characters and no bytes that are not ASCII.
+static void put_escaped(FILE *to, const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+		if (*c < 0x20 || *c >= 0x7f || *c == '"' || *c == '\\')
+			fprintf(to, "\\u%04x", *c >= 0x80 ? 0xdc00u + *c : *c);
+		else
+			fputc(*c, to);
+	}
+}
+
+static void print_json(FILE *to, const struct coresnap_result *result, const char *path)
+{
+	fprintf(to,
+		"{\"schema\": 1, \"method\": \"%s\", \"pause_ns\": %llu, \"threads\": %u, "
+		"\"missed\": %u, \"segments\": %u, \"core_size\": %llu, \"bytes_read\": %llu, "
+		"\"bytes_written\": %llu, \"bytes_skipped\": {",
+		coresnap_method_name(result->method), (unsigned long long)result->pause_ns,
+		result->threads, result->missed, result->segments,
+		(unsigned long long)result->core_size, (unsigned long long)result->bytes_read,
+		(unsigned long long)result->bytes_written);
+	for (int reason = 0; reason < CORESNAP_SKIP_THREAD; reason++)
+		fprintf(to, "%s\"%s\": %llu", reason ? ", " : "",
+			coresnap_skip_reason_name(reason),
+			(unsigned long long)result->bytes_skipped[reason]);
+	fprintf(to, "}, \"n_skips\": %zu, \"why_not\": [", result->n_skips);
+	for (unsigned int i = 0; i < result->n_refusals; i++) {
+		fprintf(to, "%s{\"method\": \"%s\", \"reason\": \"", i ? ", " : "",
+			coresnap_method_name(result->why_not[i].method));
+		put_escaped(to, result->why_not[i].reason);
+		fputs("\", \"remedy\": \"", to);
+		put_escaped(to, result->why_not[i].remedy);
+		fputs("\"}", to);
+	}
+	fputs("], \"path\": ", to);
+	if (path) {
+		fputc('"', to);
+		put_escaped(to, path);
+		fputc('"', to);
+	} else {
+		fputs("null", to);
+	}
+	fputs("}\n", to);
+}
+
+static void print_text(const struct arguments *args, const struct coresnap_result *result,
+		       const char *path)
+{
+	fprintf(stderr, "method %s, pause %.3f ms, %u threads\n",
+		coresnap_method_name(result->method), (double)result->pause_ns / 1e6,
+		result->threads);
+	for (unsigned int i = 0; i < result->n_refusals; i++)
+		fprintf(stderr, "not %s: %s\n", coresnap_method_name(result->why_not[i].method),
+			result->why_not[i].reason);
+	fprintf(stderr, "%llu bytes read, %llu written, core of %llu bytes\n",
+		(unsigned long long)result->bytes_read, (unsigned long long)result->bytes_written,
+		(unsigned long long)result->core_size);
+	if (path) {
+		fputs("wrote ", stderr);
+		put_escaped(stderr, path);
+		fprintf(stderr, "; look at it with: gdb /proc/%d/exe ", args->pid);
+		put_escaped(stderr, path);
+		fputc('\n', stderr);
+	}
+}
+
+static int failed(const struct coresnap_error *error)
+{
+	fprintf(stderr, "coresnap-dump: %s.%s%s%s\n", error->what, error->remedy[0] ? " " : "",
+		error->remedy, error->remedy[0] ? "." : "");
+	return error->code == CORESNAP_E_CANCELLED && interrupted ? 128 + (int)interrupted :
+								    error->code;
+}
+
+static int dump(struct arguments *args)
+{
+	struct coresnap_result result = { .size = sizeof(result) };
+	struct coresnap_error error;
+	char name[32];
+	const bool to_stdout = args->output && strcmp(args->output, "-") == 0;
+
+	snprintf(name, sizeof(name), "core.%d", args->pid);
+	const char *path = to_stdout ? NULL : args->output ? args->output : name;
+	const struct coresnap_output to = { .kind = path ? CORESNAP_TO_PATH : CORESNAP_TO_FD,
+					    .path = path, .fd = STDOUT_FILENO };
+	const int code = coresnap_dump(args->pid, &to, &args->options, &result, &error);
+
+	if (code != CORESNAP_OK && code != CORESNAP_E_INCOMPLETE)
+		return failed(&error);
+	if (args->json)
+		print_json(to_stdout ? stderr : stdout, &result, path);
+	else if (!args->quiet)
+		print_text(args, &result, path);
+	return code == CORESNAP_OK ? 0 : failed(&error);
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments args = { .options = { .size = sizeof(args.options),
+					       .progress = check_interrupted } };
+	const struct sigaction action = { .sa_handler = on_signal };
+	const int code = parse_arguments(argc, argv, &args);
+
+	if (code >= 0)
+		return code;
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	return dump(&args);
+}
