@@ -148,10 +148,17 @@ static bool page_known(const struct copy *copy)
 	       memcmp(head, copy->page_head, sizeof(head)) == 0;
 }
 
+// What is left to be done in the target, by one call of one of its threads.
+struct last_call {
+	int32_t nr;
+	uint64_t args[6];
+	bool on_page;
+};
+
 // true: there is nothing left to do.
-static bool unmap_in(struct copy *copy, struct freeze *freeze, const struct maps *maps)
+static bool call_in(struct copy *copy, struct freeze *freeze, const struct maps *maps,
+		    const struct last_call *call)
 {
-	const uint64_t args[6] = { copy->page, copy->page_size };
 	struct coresnap_error err = { 0 };
 	struct remote remote = { .target = copy->target,
 				 .arena = freeze->arena,
@@ -162,14 +169,13 @@ static bool unmap_in(struct copy *copy, struct freeze *freeze, const struct maps
 	restart_calls(freeze, copy->strict_timeouts);
 	if (victim_choose(&victim, freeze, maps, &copy->memory, &err) < 0)
 		return false;
-	if (!page_known(copy))
+	if (call->on_page && !page_known(copy))
 		return true;
 	remote.thread = victim.thread;
 	remote.restart_nr = victim.restart_nr;
 	if (remote_begin(&remote) < 0)
 		return false;
-	const int ret = remote_call(&remote, copy->target->arch->remote->nr.munmap, args, &result,
-				    NULL);
+	const int ret = remote_call(&remote, call->nr, call->args, &result, NULL);
 
 	remote_end(&remote);
 	if (remote.lost)
@@ -177,20 +183,23 @@ static bool unmap_in(struct copy *copy, struct freeze *freeze, const struct maps
 	return ret == 0 || remote.lost;
 }
 
-static bool try_thread(struct copy *copy, struct arena *arena, const struct maps *maps, pid_t tid)
+static bool try_thread(struct copy *copy, struct arena *arena, const struct maps *maps,
+		       const struct last_call *call, pid_t tid)
 {
 	struct freeze freeze;
 	struct thread thread;
 
 	freeze_init(&freeze, copy->target, arena);
-	const bool done = stop_one(&freeze, &thread, tid) && unmap_in(copy, &freeze, maps);
+	const bool done = stop_one(&freeze, &thread, tid) &&
+			  call_in(copy, &freeze, maps, call);
 
 	STEP();
 	freeze_thaw(&freeze);
 	return done;
 }
 
-static bool try_threads(struct copy *copy, struct arena *arena, const struct maps *maps)
+static bool try_threads(struct copy *copy, struct arena *arena, const struct maps *maps,
+			const struct last_call *call)
 {
 	const int dir guard(guard_close) = sys_openat(copy->target->proc_fd, "task",
 						      O_RDONLY | O_DIRECTORY, 0);
@@ -206,25 +215,78 @@ static bool try_threads(struct copy *copy, struct arena *arena, const struct map
 		if (tid == 0 || tid == copy->memory.tid)
 			continue;
 		tries++;
-		if (try_thread(copy, arena, maps, tid))
+		if (try_thread(copy, arena, maps, call, tid))
 			return true;
 	}
 	return false;
 }
 
-// The thread that bore the first injection is on a stack with room, and is not stranger to it.
-static void unmap_page(struct copy *copy)
+// The thread that bore the first injection is likely to bear this one.
+static void finish_in_target(struct copy *copy, const struct last_call *call)
 {
 	struct arena arena;
 	struct coresnap_error err = { 0 };
 	struct maps maps = { .arena = &arena };
 
 	arena_init(&arena);
-	if (!target_exited(copy->target) && !target_execed(copy->target) &&
+	if (!target_exited(copy->target) &&
 	    maps_read(&maps, copy->target->proc_fd, "maps", &err) == 0 &&
-	    !try_thread(copy, &arena, &maps, copy->memory.tid))
-		try_threads(copy, &arena, &maps);
+	    // Another program by now, perhaps, in which they lie elsewhere.
+	    gadget_find(&copy->gadgets, copy->target, &maps) == 0 &&
+	    !try_thread(copy, &arena, &maps, call, copy->memory.tid))
+		try_threads(copy, &arena, &maps, call);
 	arena_deinit(&arena);
+}
+
+static bool read_status(int dirfd, const char *path, struct procfs_status *status)
+{
+	char text[8192];
+
+	if (procfs_read(dirfd, path, text, sizeof(text)) <= 0)
+		return false;
+	procfs_parse_status(text, status);
+	return true;
+}
+
+// execve ends H, which leaves G to the new program: a zombie that it knows nothing of. Its pid in
+// the target's namespace, or 0 if there is none.
+static pid_t orphan(const struct copy *copy, pid_t pid)
+{
+	struct procfs_status copy_status, status;
+	char path[32];
+
+	error_format(path, sizeof(path), "/proc/%d/status", pid);
+	if (!read_status(AT_FDCWD, path, &copy_status) || copy_status.state != 'Z' ||
+	    copy_status.ppid != copy->target->pid ||
+	    !read_status(copy->target->proc_fd, "status", &status) || status.ns_depth == 0 ||
+	    status.ns_depth > copy_status.ns_depth)
+		return 0;
+	return copy_status.ns_pid[status.ns_depth - 1];
+}
+
+static void release_injected(struct copy *copy)
+{
+	const struct arch_remote *const facts =
+		copy->target->arch ? copy->target->arch->remote : NULL;
+	const pid_t pid = copy->pid;
+
+	// H's last return pops its address from the page: that may go only after H.
+	if (!end_copy(copy) || !facts)
+		return;
+	const pid_t zombie = pid ? orphan(copy, pid) : 0;
+
+	if (zombie) {
+		const struct last_call reap = { .nr = facts->nr.wait4,
+						.args = { (uint64_t)zombie, 0, __WALL | WNOHANG } };
+
+		finish_in_target(copy, &reap);
+	} else if (copy->page && !target_execed(copy->target)) {
+		const struct last_call unmap = { .nr = facts->nr.munmap,
+						 .args = { copy->page, copy->page_size },
+						 .on_page = true };
+
+		finish_in_target(copy, &unmap);
+	}
 }
 
 void copy_release(struct copy *copy)
@@ -232,10 +294,9 @@ void copy_release(struct copy *copy)
 	guard_close(&copy->mem_fd);
 	guard_close(&copy->pagemap_fd);
 	guard_close(&copy->proc_fd);
-	// H's last return pops its address from the page: it may go only after H.
 	if (copy->own_child)
 		copy_kill(copy);
-	else if (copy->target && end_copy(copy) && copy->page)
-		unmap_page(copy);
+	else if (copy->target)
+		release_injected(copy);
 	*copy = COPY_NONE;
 }

@@ -276,6 +276,9 @@ void error_remedy(struct coresnap_error *err, const char *fmt, ...)
 	va_start(args.list, fmt);
 	set_text(err->remedy, sizeof(err->remedy), fmt, &args);
 	va_end(args.list);
+	// A sentence of its own, whoever wrote it.
+	if (err->remedy[0] >= 'a' && err->remedy[0] <= 'z')
+		err->remedy[0] = (char)(err->remedy[0] - 'a' + 'A');
 }
 
 // Linux include/uapi/asm-generic/errno{-base,}.h. By macro, as the numbers differ between

@@ -73,6 +73,8 @@ static int feed_header(struct maps *maps, const char *line, size_t len)
 			return -ENOMEM;
 		m.name_len = unescape(name, at, (size_t)(end - at));
 		m.name = name;
+		if (m.name_len != (size_t)(end - at))
+			m.flags |= MAPPING_ESCAPED;
 		if (mapping_has_file(&m) && ends_with(&m, " (deleted)"))
 			m.flags |= MAPPING_DELETED;
 	}

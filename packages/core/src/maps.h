@@ -23,6 +23,7 @@ enum mapping_flag {
 	MAPPING_WIPEONFORK = 1 << 8, // "wf"
 	MAPPING_PFN = 1 << 9,        // "pf": no struct pages behind it
 	MAPPING_DELETED = 1 << 10,   // the file behind it has no name left
+	MAPPING_ESCAPED = 1 << 11,   // its name held "\012": see mapname.h
 };
 
 struct mapping {
@@ -32,7 +33,7 @@ struct mapping {
 	uint32_t dev_major, dev_minor;
 	uint32_t flags;     // enum mapping_flag
 	uint32_t name_len;
-	const char *name;   // raw bytes, not NUL-terminated; see maps_name_ambiguous()
+	const char *name;   // raw bytes, not NUL-terminated
 	uint64_t anonymous; // bytes of written private pages, swapped ones included
 	uint64_t resident;  // bytes mapped
 	uint64_t dump_size; // bytes of it in the core, from start

@@ -326,8 +326,10 @@ void remote_end(struct remote *remote)
 		return;
 	if (remote->prepared)
 		set_sigmask(thread->tid, thread->sigmask);
+	// Those with which it is going to be detached anyway, should D die before that.
 	if (remote->injected &&
-	    remote_set_gregs(thread->tid, thread->gregs, thread->gregs_len) < 0)
+	    remote_set_gregs(thread->tid, thread->changed ? thread->gregs_out : thread->gregs,
+			     thread->gregs_len) < 0)
 		return; // it is gone, or the frame must stay
 	remote->injected = false;
 	STEP();

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "arch/layout.h"
+#include "mapname.h"
 #include "procfs.h"
 #include "sys.h"
 
@@ -101,7 +102,7 @@ static void read_psargs(struct reader *r, uint64_t start, uint64_t end)
 
 	if (len > sizeof(s->psargs) - 1)
 		len = sizeof(s->psargs) - 1;
-	const ssize_t n = len ? target_read(r->target, start, s->psargs, len) : 0;
+	const ssize_t n = len ? target_read(r->target, start, s->psargs, (size_t)len) : 0;
 
 	for (ssize_t i = 0; i < n; i++)
 		if (s->psargs[i] == '\0')
@@ -332,6 +333,7 @@ static int read_maps(struct reader *r, const struct snapshot_options *options)
 
 	if (ret < 0)
 		return ret;
+	mapname_resolve(&s->maps, r->target->proc_fd);
 	s->filter = read_filter(r, options);
 	for (size_t i = 0; i < s->maps.n; i++) {
 		struct mapping m = s->maps.list[i];

@@ -22,6 +22,7 @@ enum {
 	// everything is stopped; a thread's stack ends in somebody else's memory.
 	MAIN_ROOM = 16384,
 	THREAD_ROOM = 65536,
+	LOOK_BACK = 32, // bytes of code
 	MAX_LOOKS = 64, // threads looked at closely: each look costs a few system calls
 };
 
@@ -42,26 +43,44 @@ static bool is_timed(const struct arch_remote *facts, int64_t nr)
 	return false;
 }
 
-// The number of the call behind a restart_syscall(2): as remembered, or as the instruction before
-// the system call loads it. Only few calls get there, so a chance match is no worry.
+// The last load of a timed call's number in the code before an address, or -1.
+static int32_t loaded_nr(const struct target *target, uint64_t end)
+{
+	const struct arch_remote *const facts = target->arch->remote;
+	uint8_t code[LOOK_BACK];
+	int32_t nr;
+
+	if (!facts->load_nr || target_read(target, end - LOOK_BACK, code, LOOK_BACK) != LOOK_BACK)
+		return -1;
+	for (size_t at = LOOK_BACK - sizeof(nr) - 1; at > 0; at--) {
+		memcpy(&nr, code + at + 1, sizeof(nr));
+		if (code[at] == facts->load_nr && is_timed(facts, nr))
+			return nr;
+	}
+	return -1;
+}
+
+// The number of the call behind a restart_syscall(2): as remembered, or as the code before the
+// system call loads it, which may lie in the caller of the vdso. Only few calls end up there, so a
+// chance match is no worry.
 static int32_t original_nr(const struct target *target, const struct thread *thread,
 			   const struct victim_memory *memory)
 {
 	const struct arch *const arch = target->arch;
 	const struct arch_remote *const facts = arch->remote;
 	const uint64_t pc = arch_get(arch, thread->gregs, arch->pc);
-	uint8_t code[5]; // opcode, 32-bit constant
-	int32_t nr;
+	const uint64_t sp = arch_get(arch, thread->gregs, arch->sp);
+	uint8_t word[8] = { 0 };
 
 	if (memory && memory->tid == thread->tid && memory->pc == pc)
 		return memory->nr;
-	if (!facts->load_nr ||
-	    target_read(target, pc - facts->call_size - sizeof(code), code, sizeof(code)) !=
-		    sizeof(code) ||
-	    code[0] != facts->load_nr)
-		return -1;
-	memcpy(&nr, code + 1, sizeof(nr));
-	return is_timed(facts, nr) ? nr : -1;
+	const int32_t nr = loaded_nr(target, pc - facts->call_size);
+
+	if (nr >= 0 || !facts->entry_words ||
+	    target_read(target, sp + facts->entry_words * arch->word, word, arch->word) !=
+		    arch->word)
+		return nr;
+	return loaded_nr(target, arch_get(arch, word, 0));
 }
 
 // The rank of a thread, RANKS if it must not be used; *nr gets the call to restart, or -1.

@@ -14,6 +14,7 @@
 #define MAX_SKIPS 4096
 
 static volatile sig_atomic_t interrupted;
+static struct coresnap_skip skips[MAX_SKIPS];
 
 struct arguments {
 	pid_t pid;
@@ -198,6 +199,24 @@ static void put_escaped(FILE *to, const char *text)
 	}
 }
 
+static void print_json_skips(FILE *to, const struct coresnap_result *result)
+{
+	fputs("\"skipped\": [", to);
+	for (size_t i = 0; i < result->n_skips && i < MAX_SKIPS; i++) {
+		fprintf(to,
+			"%s{\"start\": \"0x%llx\", \"end\": \"0x%llx\", \"reason\": \"%s\", "
+			"\"tid\": ",
+			i ? ", " : "", (unsigned long long)skips[i].start,
+			(unsigned long long)skips[i].end,
+			coresnap_skip_reason_name(skips[i].reason));
+		if (skips[i].reason == CORESNAP_SKIP_THREAD)
+			fprintf(to, "%d}", skips[i].tid);
+		else
+			fputs("null}", to);
+	}
+	fprintf(to, "], \"n_skips\": %zu", result->n_skips);
+}
+
 static void print_json(FILE *to, const struct coresnap_result *result, const char *path)
 {
 	fprintf(to,
@@ -212,7 +231,9 @@ static void print_json(FILE *to, const struct coresnap_result *result, const cha
 		fprintf(to, "%s\"%s\": %llu", reason ? ", " : "",
 			coresnap_skip_reason_name(reason),
 			(unsigned long long)result->bytes_skipped[reason]);
-	fprintf(to, "}, \"n_skips\": %zu, \"why_not\": [", result->n_skips);
+	fputs("}, ", to);
+	print_json_skips(to, result);
+	fputs(", \"why_not\": [", to);
 	for (unsigned int i = 0; i < result->n_refusals; i++) {
 		fprintf(to, "%s{\"method\": \"%s\", \"reason\": \"", i ? ", " : "",
 			coresnap_method_name(result->why_not[i].method));
@@ -286,7 +307,9 @@ static int dump(struct arguments *args)
 int main(int argc, char **argv)
 {
 	struct arguments args = { .options = { .size = sizeof(args.options),
-					       .progress = check_interrupted } };
+					       .progress = check_interrupted,
+					       .skips = skips,
+					       .max_skips = MAX_SKIPS } };
 	const struct sigaction action = { .sa_handler = on_signal };
 	const int code = parse_arguments(argc, argv, &args);
 

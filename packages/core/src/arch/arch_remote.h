@@ -30,6 +30,7 @@ struct arch_remote {
 	uint8_t call_size;             // bytes of the system call instruction
 	uint8_t red_zone;              // bytes below the stack pointer that are in use
 	uint8_t load_nr;               // opcode of "load a 32-bit constant as call number"; 0: none
+	uint8_t entry_words;           // that the vdso's entry pushes above its return address
 
 	// A signal frame as sigreturn finds it, from the return address on, without FP state.
 	uint16_t frame_size;

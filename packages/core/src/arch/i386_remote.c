@@ -94,6 +94,7 @@ const struct arch_remote arch_i386_remote = {
 	.call_size = 2,
 	.red_zone = 0,
 	.load_nr = 0xb8,
+	.entry_words = 3,
 	.frame_size = FRAME_SIZE,
 	.frame_align = 4,
 	.put_frame = put_frame,
