@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Add up the JUnit files of a test run.
+
+    ci/tally.py [--write REPORT.md] DIRECTORY [STEP=STATUS…]
+
+DIRECTORY holds STEP-SUITE.xml files. STATUS is the exit status of a step: one that failed without a
+failed test (a compiler error, a linter) counts as one failure. The last line printed is
+`N passed, N failed`; the exit status is 1 when anything failed, or when nothing was run at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One JUnit file: counts of tests, seconds, and why tests were skipped."""
+
+    name: str
+    passed: int
+    failed: int
+    seconds: float
+    failures: tuple[str, ...] = ()
+    skips: Counter[str] = field(default_factory=Counter)
+
+
+def read_suite(path: Path) -> Suite:
+    """Count the cases of one file; each is passed, failed (or in error) or skipped."""
+    passed = 0
+    seconds = 0.0
+    failures: list[str] = []
+    skips: Counter[str] = Counter()
+    for case in ET.parse(path).getroot().iter("testcase"):
+        seconds += float(case.get("time") or 0)
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            failures.append(f"{case.get('classname', '')}.{case.get('name', '')}".lstrip("."))
+        elif skipped is not None:
+            skips[skipped.get("message") or skipped.text or "no reason given"] += 1
+        else:
+            passed += 1
+    return Suite(path.stem, passed, len(failures), seconds, tuple(failures), skips)
+
+
+def stepless_failures(suites: list[Suite], steps: dict[str, int]) -> list[str]:
+    """Return the steps that failed although no test of theirs did."""
+    return [
+        step
+        for step, status in steps.items()
+        if status != 0 and not any(s.failed for s in suites if s.name.partition("-")[0] == step)
+    ]
+
+
+def report(suites: list[Suite]) -> list[str]:
+    """Return a Markdown table of the suites, then what failed and what was skipped, and why."""
+    lines = ["| suite | passed | failed | skipped | seconds |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {s.name} | {s.passed} | {s.failed} | {s.skips.total()} | {s.seconds:.1f} |"
+        for s in suites
+    ]
+    failures = [f"failed: {s.name}: {name}" for s in suites for name in s.failures]
+    skips = sum((s.skips for s in suites), Counter[str]())
+    skipped = [f"skipped {n}: {' '.join(reason.split())}" for reason, n in sorted(skips.items())]
+    return lines + ["", *failures] * bool(failures) + ["", *skipped] * bool(skipped)
+
+
+def machine() -> str:
+    """Return one line about where the tests ran."""
+    uname = platform.uname()
+    return f"{uname.system} {uname.release} {uname.machine}, Python {platform.python_version()}"
+
+
+def main() -> int:
+    """Print the report and the sum."""
+    parser = argparse.ArgumentParser(description="Add up JUnit files.")
+    parser.add_argument("--write", type=Path, help="also write the report to this Markdown file")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("steps", nargs="*", metavar="STEP=STATUS")
+    arguments = parser.parse_args()
+    steps = {name: int(status) for name, _, status in (s.partition("=") for s in arguments.steps)}
+    suites = [read_suite(path) for path in sorted(arguments.directory.glob("*.xml"))]
+    broken = stepless_failures(suites, steps)
+    passed = sum(s.passed for s in suites)
+    failed = sum(s.failed for s in suites) + len(broken)
+    total = f"{passed} passed, {failed} failed"
+    text = report(suites) + [f"failed: the step {step}, outside of any test" for step in broken]
+    print("\n== tests")
+    print("\n".join(text))
+    print(total)
+    if arguments.write:
+        today = datetime.datetime.now(datetime.UTC).date()
+        arguments.write.parent.mkdir(parents=True, exist_ok=True)
+        head = [f"# Long tests, {today}", "", machine(), ""]
+        arguments.write.write_text("\n".join([*head, *text, "", total, ""]))
+    return int(failed > 0 or passed == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
