@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The extension that cffi makes of ../decl/*.h. Structs of C are Any: only _ffi.py sees them.
+
+from collections.abc import Callable
+from typing import Any
+
+class _Ffi:
+    NULL: Any
+    def new(self, cdecl: str, init: Any = ...) -> Any: ...
+    def sizeof(self, cdecl: Any) -> int: ...
+    def string(self, cdata: Any) -> bytes: ...
+    def new_handle(self, value: object) -> Any: ...
+    def from_handle(self, handle: Any) -> Any: ...
+    def def_extern(
+        self, *, error: int, onerror: Callable[..., None]
+    ) -> Callable[[Callable[..., int]], Callable[..., int]]: ...
+
+class _Lib:
+    CORESNAP_METHOD_AUTO: int
+    CORESNAP_METHOD_STOP: int
+    CORESNAP_METHOD_FORK: int
+    CORESNAP_STRICT_TIMEOUTS: int
+    CORESNAP_FORCE: int
+    CORESNAP_UNDUMPABLE: int
+    CORESNAP_FILTER: int
+    CORESNAP_SKIP_FILTER: int
+    CORESNAP_SKIP_DONTDUMP: int
+    CORESNAP_SKIP_IO: int
+    CORESNAP_SKIP_UNREADABLE: int
+    CORESNAP_SKIP_THREAD: int
+    CORESNAP_TO_PATH: int
+    CORESNAP_TO_FD: int
+    CORESNAP_TO_MEMORY: int
+    def callback_install(self, callback: Any, options: Any) -> None: ...
+    def coresnap_dump(self, pid: int, to: Any, options: Any, result: Any, error: Any) -> int: ...
+    def coresnap_dump_self(self, to: Any, options: Any, result: Any, error: Any) -> int: ...
+    def coresnap_version(self) -> Any: ...
+    def coresnap_method_name(self, method: int) -> Any: ...
+    def coresnap_skip_reason_name(self, reason: int) -> Any: ...
+    def coresnap_code_name(self, code: int) -> Any: ...
+
+ffi: _Ffi
+lib: _Lib

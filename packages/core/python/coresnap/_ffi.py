@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The only module that touches the extension; nothing of cffi leaves it.
+
+How signals and exceptions cross the library, which runs without the GIL:
+
+1. A signal arrives. Python's C handler notes it; no Python code runs yet.
+2. The library calls callback_progress() (callback.h) at least every 20 ms.
+3. That enters callback_python() below, with the GIL.
+4. On entry the interpreter runs the program's pending signal handlers, if this is the main thread.
+5. What they raise (KeyboardInterrupt), or what the caller's on_progress raises, ends the callback:
+   cffi hands it to _keep_exception() and returns 1 to the library.
+6. The library undoes the dump: the target runs on, what was written is deleted.
+7. run() raises the kept exception.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final
+
+from . import errors
+from ._version import __version__
+from .result import DumpResult, Method, Progress, Refusal, Skip, SkipReason
+
+try:
+    from ._core import ffi, lib
+except ImportError as missing:
+    raise ImportError(
+        f"the extension coresnap._core does not load: {missing}; "
+        "install the package (pip install coresnap), do not import it from its source directory"
+    ) from missing
+
+
+def _text(chars: Any) -> str:
+    return ffi.string(chars).decode("utf-8", "surrogateescape")
+
+
+def check_version(compiled: str, package: str) -> None:
+    """Raise ImportError when the extension is another version's: a stale file of an old install."""
+    if compiled != package:
+        raise ImportError(
+            f"coresnap {package} found the extension of version {compiled}; "
+            "uninstall coresnap until none is left, then install it again"
+        )
+
+
+check_version(_text(lib.coresnap_version()), __version__)
+
+MAX_SKIPS: Final = 4096
+
+METHODS: Final[Mapping[Method, int]] = {
+    Method.AUTO: lib.CORESNAP_METHOD_AUTO,
+    Method.STOP: lib.CORESNAP_METHOD_STOP,
+    Method.FORK: lib.CORESNAP_METHOD_FORK,
+}
+REASONS: Final[Mapping[SkipReason, int]] = {
+    SkipReason.FILTER: lib.CORESNAP_SKIP_FILTER,
+    SkipReason.DONTDUMP: lib.CORESNAP_SKIP_DONTDUMP,
+    SkipReason.IO: lib.CORESNAP_SKIP_IO,
+    SkipReason.UNREADABLE: lib.CORESNAP_SKIP_UNREADABLE,
+    SkipReason.THREAD: lib.CORESNAP_SKIP_THREAD,
+}
+_METHOD_OF: Final = {number: method for method, number in METHODS.items()}
+_REASON_OF: Final = {number: reason for reason, number in REASONS.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where the core goes: a path, a borrowed descriptor, or memory when both are None."""
+
+    path: bytes | None = None
+    fd: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Checked options of a dump; None means the library's default."""
+
+    method: Method
+    filter: int | None
+    strict_timeouts: bool
+    force: bool
+    undumpable: bool
+    stage_budget: int | None
+    stop_timeout_ns: int | None
+
+
+class Dump:
+    """One dump, which any thread may cancel while another one runs it."""
+
+    def __init__(self, on_progress: Callable[[Progress], None] | None = None) -> None:
+        self.on_progress = on_progress
+        self.raised: BaseException | None = None
+        self._callback = ffi.new("struct callback *")
+
+    def cancel(self) -> None:
+        """Make run() end with Cancelled within some 20 ms; without effect when it has ended."""
+        self._callback.cancel = 1
+
+    def run(self, pid: int | None, to: Output, options: Options) -> DumpResult:
+        """Dump process ``pid``, or this one if None. Errors as coresnap.dump() documents them.
+
+        The GIL is released meanwhile.
+        """
+        handle = ffi.new_handle(self)
+        if self.on_progress or threading.current_thread() is threading.main_thread():
+            self._callback.handle = handle
+        path = ffi.NULL if to.path is None else ffi.new("char[]", to.path)
+        skips = ffi.new("struct coresnap_skip[]", MAX_SKIPS)
+        c_to = _output(to, path)
+        c_options = _options(options, skips)
+        lib.callback_install(self._callback, c_options)
+        c_error = ffi.new("struct coresnap_error *")
+        c_result = ffi.new("struct coresnap_result *")
+        c_result.size = ffi.sizeof("struct coresnap_result")
+        c_result.memory_fd = -1
+        try:
+            if pid is None:
+                code = lib.coresnap_dump_self(c_to, c_options, c_result, c_error)
+            else:
+                code = lib.coresnap_dump(pid, c_to, c_options, c_result, c_error)
+            raised, self.raised = self.raised, None
+            if raised is not None:
+                raise raised
+            if code in (errors.Code.OK, errors.Code.INCOMPLETE):
+                result = _result(c_result, skips, to)
+            else:
+                result = None
+            check(code, c_error, result)
+        finally:
+            # The descriptor, unless _result() has handed it on.
+            if c_result.memory_fd >= 0:
+                os.close(c_result.memory_fd)
+        assert result is not None
+        return result
+
+
+def _keep_exception(
+    _kind: type[BaseException], raised: BaseException, traceback: TracebackType
+) -> None:
+    # A pending signal handler raises before the first line of callback_python() is reached, so the
+    # exception cannot be caught there; the frame has its arguments already.
+    dump = ffi.from_handle(traceback.tb_frame.f_locals["handle"])
+    dump.raised = raised.with_traceback(traceback)
+
+
+@ffi.def_extern(error=1, onerror=_keep_exception)
+def callback_python(progress: Any, handle: Any) -> int:
+    on_progress = ffi.from_handle(handle).on_progress
+    if on_progress is not None:
+        on_progress(
+            Progress(done=progress.done, total=progress.total, stopped=bool(progress.stopped))
+        )
+    return 0
+
+
+def check(code: int, c_error: Any, result: DumpResult | None) -> None:
+    """Raise the exception of the class that belongs to ``code``; nothing when it is OK."""
+    if code == errors.Code.OK:
+        return
+    what = _text(c_error.what)
+    about: dict[str, Any] = {
+        "remedy": _text(c_error.remedy),
+        "pid": c_error.pid or None,
+        "tid": c_error.tid or None,
+        "address": c_error.address or None,
+        "errno": c_error.os_errno or None,
+    }
+    if result is not None:
+        raise errors.Incomplete(what, result=result, **about)
+    raise _CLASS_OF.get(code, errors.Failed)(what, **about)
+
+
+_CLASS_OF: Final = {int(code): cls for code, cls in errors.CLASSES.items()}
+
+
+def _output(to: Output, path: Any) -> Any:
+    if to.path is not None:
+        kind = lib.CORESNAP_TO_PATH
+    elif to.fd is not None:
+        kind = lib.CORESNAP_TO_FD
+    else:
+        kind = lib.CORESNAP_TO_MEMORY
+    fd = -1 if to.fd is None else to.fd
+    return ffi.new("struct coresnap_output *", {"kind": kind, "path": path, "fd": fd})
+
+
+def _options(options: Options, skips: Any) -> Any:
+    flags = 0
+    if options.strict_timeouts:
+        flags |= lib.CORESNAP_STRICT_TIMEOUTS
+    if options.force:
+        flags |= lib.CORESNAP_FORCE
+    if options.undumpable:
+        flags |= lib.CORESNAP_UNDUMPABLE
+    if options.filter is not None:
+        flags |= lib.CORESNAP_FILTER
+    return ffi.new(
+        "struct coresnap_options *",
+        {
+            "size": ffi.sizeof("struct coresnap_options"),
+            "method": METHODS[options.method],
+            "flags": flags,
+            "filter": options.filter or 0,
+            "stage_budget": options.stage_budget or 0,
+            "stop_timeout_ns": options.stop_timeout_ns or 0,
+            "skips": skips,
+            "max_skips": MAX_SKIPS,
+        },
+    )
+
+
+def _result(c_result: Any, skips: Any, to: Output) -> DumpResult:
+    memory: BinaryIO | None = None
+    if c_result.memory_fd >= 0:
+        memory = os.fdopen(c_result.memory_fd, "rb")
+        c_result.memory_fd = -1
+        memory.seek(0)
+    return DumpResult(
+        method=_METHOD_OF[c_result.method],
+        pause_ns=c_result.pause_ns,
+        threads=c_result.threads,
+        missed=c_result.missed,
+        segments=c_result.segments,
+        core_size=c_result.core_size,
+        bytes_read=c_result.bytes_read,
+        bytes_written=c_result.bytes_written,
+        bytes_skipped={
+            reason: c_result.bytes_skipped[number]
+            for reason, number in REASONS.items()
+            if reason is not SkipReason.THREAD
+        },
+        skipped=tuple(_skip(skips[i]) for i in range(min(c_result.n_skips, MAX_SKIPS))),
+        n_skips=c_result.n_skips,
+        why_not=tuple(_refusal(c_result.why_not[i]) for i in range(c_result.n_refusals)),
+        path=None if to.path is None else Path(os.fsdecode(to.path)),
+        memory=memory,
+    )
+
+
+def _skip(skip: Any) -> Skip:
+    return Skip(
+        start=skip.start,
+        end=skip.end,
+        reason=_REASON_OF[skip.reason],
+        tid=skip.tid or None,
+    )
+
+
+def _refusal(refusal: Any) -> Refusal:
+    return Refusal(
+        method=_METHOD_OF[refusal.method],
+        reason=_text(refusal.reason),
+        remedy=_text(refusal.remedy),
+    )

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Dump another process, this process, or either as a stream."""
+
+import math
+import operator
+import os
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from ._ffi import Dump, Options, Output
+from .errors import UsageError
+from .result import DumpResult, Method, Progress
+from .stream import DumpStream
+
+
+class SupportsFileno(Protocol):
+    """An open file, pipe or socket object."""
+
+    def fileno(self) -> int: ...
+
+
+Destination: TypeAlias = (
+    str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | SupportsFileno | None
+)
+"""Where a core goes: a new file's path, an open descriptor or file object, or memory (None)."""
+
+
+def dump(
+    pid: int,
+    to: Destination,
+    *,
+    method: Method | str = Method.AUTO,
+    filter: int | None = None,
+    strict_timeouts: bool = False,
+    force: bool = False,
+    undumpable: bool = False,
+    stage_budget: int | None = None,
+    stop_timeout: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> DumpResult:
+    """Write an ELF core of process ``pid``, which runs on; for this process see dump_self().
+
+    ``to`` is the path of a new file (written under a temporary name, mode 0600, renamed when it is
+    complete), an open descriptor or an object with ``fileno()`` (a file, pipe or socket; written
+    forward from where it stands, not closed; a buffered file is flushed first), or None for memory
+    (``DumpResult.memory``).
+
+    ``method``: how the memory is kept still; the result tells which one was taken.
+    ``filter``: bits of core(5) coredump_filter, instead of the target's own.
+    ``strict_timeouts``: let interrupted calls with a finite timeout fail with EINTR (signal(7)),
+    instead of starting their timeout anew.
+    ``force``: replace an existing regular file.
+    ``undumpable``: dump also what the kernel would refuse to dump (setuid, PR_SET_DUMPABLE 0).
+    ``stage_budget``: bytes of memory that method stop may take; an eighth of what is available.
+    ``stop_timeout``: seconds to wait for threads to stop; one second.
+    ``on_progress``: called in this thread about every 20 ms; a short dump may never call it. What
+    it raises cancels the dump and is raised by this function.
+
+    Raises UsageError, NoProcess, NotPermitted, TargetGone, NoSpace, DeadlineExceeded, Failed, and
+    Incomplete when the core exists but lacks something (the result is in the exception). After
+    any other error nothing is left under the final name. TypeError for arguments of wrong type.
+
+    Other Python threads run meanwhile (the GIL is released), and dumps of different processes may
+    run at the same time. Called in the main thread, it runs the program's signal handlers within
+    some 20 ms; what they raise (KeyboardInterrupt) cancels the dump and is raised.
+    """
+    options = _options(
+        method, filter, strict_timeouts, force, undumpable, stage_budget, stop_timeout
+    )
+    return Dump(on_progress).run(_pid(pid), _output(to), options)
+
+
+def dump_self(
+    to: Destination,
+    *,
+    method: Method | str = Method.AUTO,
+    filter: int | None = None,
+    strict_timeouts: bool = False,
+    force: bool = False,
+    undumpable: bool = False,
+    stage_budget: int | None = None,
+    stop_timeout: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> DumpResult:
+    """Write an ELF core of this process, all threads included; the calling thread comes first.
+
+    Arguments and errors are those of dump(). All other threads, Python's and others, are stopped
+    for the pause; on_progress and signal handlers run only after it. Do not give a pipe that this
+    same process reads: with method stop nobody would read it; open_stream() takes care of that.
+    Calls from several threads wait for each other.
+    """
+    options = _options(
+        method, filter, strict_timeouts, force, undumpable, stage_budget, stop_timeout
+    )
+    return Dump(on_progress).run(None, _output(to), options)
+
+
+def open_stream(
+    pid: int | None = None,
+    *,
+    method: Method | str = Method.AUTO,
+    filter: int | None = None,
+    strict_timeouts: bool = False,
+    undumpable: bool = False,
+    stage_budget: int | None = None,
+    stop_timeout: float | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> DumpStream:
+    """Open the core of process ``pid`` (None: of this one) for reading, while it is written.
+
+    Returns when the first byte is there; what fails before is raised here, as dump() does. Close
+    the stream, best by ``with``; see DumpStream for errors and for what closing does.
+
+    The dump runs in a thread of its own, which also calls ``on_progress``. A core of this process
+    is always taken by method fork, since a stopped process could not read it: UsageError for
+    method stop. The other arguments are those of dump().
+    """
+    options = _options(
+        method, filter, strict_timeouts, False, undumpable, stage_budget, stop_timeout
+    )
+    if pid is None or pid == os.getpid():
+        return DumpStream(None, _readable_by_self(options), Dump(on_progress))
+    return DumpStream(_pid(pid), options, Dump(on_progress))
+
+
+def _readable_by_self(options: Options) -> Options:
+    if options.method is Method.STOP:
+        raise UsageError(
+            "a stopped process cannot read the stream of its own core",
+            remedy="use method fork, or dump_self() to a file or to memory",
+        )
+    return Options(**{**vars(options), "method": Method.FORK})
+
+
+def _pid(pid: int) -> int:
+    number = operator.index(pid)
+    if not 0 < number < 2**31:
+        raise UsageError(f"{number} is no process id", remedy="give a positive number")
+    return number
+
+
+def _output(to: Destination) -> Output:
+    if to is None:
+        return Output()
+    if isinstance(to, bool):
+        raise TypeError("to is a bool; give a path, a descriptor, a file object or None")
+    if isinstance(to, int):
+        return Output(fd=_fd(to))
+    if isinstance(to, (str, bytes, os.PathLike)):
+        return Output(path=_path(to))
+    return Output(fd=_fileno(to))
+
+
+def _path(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bytes:
+    encoded = os.fsencode(path)
+    if not encoded or b"\0" in encoded:
+        raise UsageError(f"{encoded!r} is no file name", remedy="give the path of a new file")
+    return encoded
+
+
+def _fd(fd: int) -> int:
+    if not 0 <= fd < 2**31:
+        raise UsageError(f"{fd} is no file descriptor", remedy="give an open one, or a path")
+    return fd
+
+
+def _fileno(file: SupportsFileno) -> int:
+    try:
+        fileno = file.fileno
+    except AttributeError:
+        raise TypeError(
+            f"to is a {type(file).__name__}; give a path, a descriptor, a file object or None"
+        ) from None
+    try:
+        fd = fileno()
+    except OSError as error:  # io.UnsupportedOperation of io.BytesIO and its like
+        raise UsageError(
+            f"the {type(file).__name__} to write to has no descriptor: {error}",
+            remedy="give None and read DumpResult.memory",
+        ) from error
+    flush = getattr(file, "flush", None)
+    if flush is not None:
+        flush()
+    return _fd(fd)
+
+
+def _options(
+    method: Method | str,
+    filter: int | None,
+    strict_timeouts: bool,
+    force: bool,
+    undumpable: bool,
+    stage_budget: int | None,
+    stop_timeout: float | None,
+) -> Options:
+    return Options(
+        method=_method(method),
+        filter=_filter(filter),
+        strict_timeouts=strict_timeouts,
+        force=force,
+        undumpable=undumpable,
+        stage_budget=_stage_budget(stage_budget),
+        stop_timeout_ns=_stop_timeout_ns(stop_timeout),
+    )
+
+
+def _method(method: Method | str) -> Method:
+    try:
+        return Method(method)
+    except ValueError:
+        raise UsageError(
+            f"there is no method {method!r}", remedy=f"use one of {', '.join(Method)}"
+        ) from None
+
+
+def _filter(filter: int | None) -> int | None:
+    if filter is not None and not 0 <= operator.index(filter) < 2**64:
+        raise UsageError(
+            f"filter {filter} is no set of bits", remedy="see core(5), for instance 0x33"
+        )
+    return filter
+
+
+def _stage_budget(size: int | None) -> int | None:
+    if size is not None and not 0 < operator.index(size) < 2**64:
+        raise UsageError(
+            f"stage_budget {size} is no number of bytes", remedy="give a positive number"
+        )
+    return size
+
+
+def _stop_timeout_ns(seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    if not (math.isfinite(seconds) and 1e-9 <= seconds < 2**32):
+        raise UsageError(
+            f"stop_timeout {seconds} is no number of seconds to wait",
+            remedy="give a positive number",
+        )
+    return int(seconds * 1e9)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// What _ffi.py needs of ../../include/coresnap.h, as cffi parses it. The compiler fills in the
+// numbers and checks the types when the extension is built.
+
+typedef int pid_t;
+
+enum coresnap_code {
+	CORESNAP_OK,
+	CORESNAP_E_FAILED,
+	CORESNAP_E_USAGE,
+	CORESNAP_E_NO_PROCESS,
+	CORESNAP_E_NOT_PERMITTED,
+	CORESNAP_E_INCOMPLETE,
+	CORESNAP_E_NO_SPACE,
+	CORESNAP_E_TARGET_GONE,
+	CORESNAP_E_DEADLINE,
+	CORESNAP_E_CANCELLED,
+	...
+};
+
+enum coresnap_method {
+	CORESNAP_METHOD_AUTO,
+	CORESNAP_METHOD_STOP,
+	CORESNAP_METHOD_FORK,
+	...
+};
+
+enum coresnap_flag {
+	CORESNAP_STRICT_TIMEOUTS,
+	CORESNAP_FORCE,
+	CORESNAP_UNDUMPABLE,
+	CORESNAP_FILTER,
+	...
+};
+
+enum coresnap_skip_reason {
+	CORESNAP_SKIP_FILTER,
+	CORESNAP_SKIP_DONTDUMP,
+	CORESNAP_SKIP_IO,
+	CORESNAP_SKIP_UNREADABLE,
+	CORESNAP_SKIP_THREAD,
+	CORESNAP_SKIP_REASONS,
+	...
+};
+
+enum coresnap_output_kind {
+	CORESNAP_TO_PATH,
+	CORESNAP_TO_FD,
+	CORESNAP_TO_MEMORY,
+	...
+};
+
+struct coresnap_error {
+	int code;
+	int os_errno;
+	int pid;
+	int tid;
+	uint64_t address;
+	char what[...];
+	char remedy[...];
+	...;
+};
+
+struct coresnap_skip {
+	uint64_t start;
+	uint64_t end;
+	int reason;
+	int tid;
+	...;
+};
+
+struct coresnap_progress {
+	uint64_t done;
+	uint64_t total;
+	int stopped;
+	...;
+};
+
+struct coresnap_options {
+	size_t size;
+	int method;
+	unsigned int flags;
+	uint64_t filter;
+	uint64_t stage_budget;
+	uint64_t stop_timeout_ns;
+	struct coresnap_skip *skips;
+	size_t max_skips;
+	...;
+};
+
+struct coresnap_output {
+	int kind;
+	const char *path;
+	int fd;
+	...;
+};
+
+struct coresnap_refusal {
+	int method;
+	char reason[...];
+	char remedy[...];
+	...;
+};
+
+struct coresnap_result {
+	size_t size;
+	int method;
+	unsigned int threads;
+	unsigned int missed;
+	unsigned int segments;
+	uint64_t pause_ns;
+	uint64_t core_size;
+	uint64_t bytes_read;
+	uint64_t bytes_written;
+	uint64_t bytes_skipped[...];
+	size_t n_skips;
+	int memory_fd;
+	unsigned int n_refusals;
+	struct coresnap_refusal why_not[...];
+	...;
+};
+
+int coresnap_dump(pid_t pid, const struct coresnap_output *to,
+		  const struct coresnap_options *options, struct coresnap_result *result,
+		  struct coresnap_error *error);
+int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_options *options,
+		       struct coresnap_result *result, struct coresnap_error *error);
+
+const char *coresnap_version(void);
+const char *coresnap_method_name(int method);
+const char *coresnap_skip_reason_name(int reason);
+const char *coresnap_code_name(int code);

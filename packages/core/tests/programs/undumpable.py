@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A process that must not be dumped (PR_SET_DUMPABLE 0); prints "ready", ends with its input."""
+
+import ctypes
+import sys
+
+PR_SET_DUMPABLE = 4
+
+
+def main() -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    print("ready", flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,521 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The reader against cores of the kernel and of gdb, and against cores made by hand."""
+
+import io
+import os
+import pickle
+import re
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import elfwriter
+import pytest
+import subjects
+from elfwriter import ARM, ARM64, PAGE, X86_32, X86_64, Load, Target
+from subjects import Subject
+
+from coresnap.corefile import (
+    AddressMissing,
+    Core,
+    CoreError,
+    MappedFile,
+    NotACore,
+    TruncatedCore,
+    UnsupportedCore,
+)
+
+PLANTED_32 = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp")
+PLANTED_64 = (*(f"r{name[1:]}" for name in PLANTED_32), *(f"r{i}" for i in range(8, 16)))
+PATTERN = bytes((i * 7) % 256 for i in range(PAGE))
+BITS = (64, 32)
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Subject]:
+    """The kernel's core of the 64- or 32-bit program, made once."""
+    directory = tmp_path_factory.mktemp("kernel")
+    made: dict[int, Subject] = {}
+
+    def get(bits: int) -> Subject:
+        if bits not in made:
+            made[bits] = subjects.kernel_core(directory, bits=bits)
+        return made[bits]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def gdb_core(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    return subjects.gdb_core(tmp_path_factory.mktemp("gdb"))
+
+
+@pytest.fixture
+def opened(kernel: Callable[[int], Subject]) -> Iterator[Callable[[int], tuple[Core, Subject]]]:
+    cores: list[Core] = []
+
+    def get(bits: int) -> tuple[Core, Subject]:
+        subject = kernel(bits)
+        cores.append(Core(subject.core))
+        return cores[-1], subject
+
+    yield get
+    for core in cores:
+        core.close()
+
+
+Opened = Callable[[int], tuple[Core, Subject]]
+
+
+# -- cores of the kernel ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_planted_registers_are_found(opened: Opened, bits: int) -> None:
+    core, subject = opened(bits)
+    assert core.arch == f"x86-{bits}"
+    assert core.elf_class == bits
+    first = core.threads[0]
+    base = 1 << (60 if bits == 64 else 28)
+    for number, name in enumerate(PLANTED_64 if bits == 64 else PLANTED_32, start=1):
+        assert first.regs[name] == base + number, name
+    assert first.pc == subject.said["crash"][0]
+    assert first.sp == base + 8
+    assert first.regset(0x777) is None
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_process_and_threads_are_those_that_lived(opened: Opened, bits: int) -> None:
+    core, subject = opened(bits)
+    pid = subject.said["pid"][0]
+    assert core.threads[0].tid == pid
+    assert sorted(thread.tid for thread in core.threads) == sorted([pid, *subject.said["tid"]])
+    assert core.process.pid == pid
+    assert core.process.ppid == subject.said["parent"][0] == os.getpid()
+    assert (core.process.uid, core.process.gid) == (os.getuid(), os.getgid())
+    assert core.process.fname == subject.program.name.encode()[:15]
+    # The kernel puts a space in place of every argument's NUL, the last one's too.
+    assert core.process.psargs.rstrip() == bytes(subject.program)[:80].rstrip()
+    assert core.process.sname in "RSDTtZXx"
+    assert core.siginfo is not None
+    assert (core.siginfo.signo, core.siginfo.code) == (4, 2)  # SIGILL, ILL_ILLOPN
+    assert core.siginfo.raw[:12] == struct.pack("<iii", 4, 0, 2)
+    for thread in core.threads:
+        assert thread.prstatus.ppid == os.getpid()
+        assert thread.prstatus.utime % 1000 == 0
+        assert [note.name for note in thread.notes][:2] == ["NT_PRSTATUS", "NT_PRFPREG"]
+    order = [note.name for note in core.notes]
+    assert order[:5] == ["NT_PRSTATUS", "NT_PRPSINFO", "NT_SIGINFO", "NT_AUXV", "NT_FILE"]
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_memory_reads_what_the_program_wrote(opened: Opened, bits: int) -> None:
+    core, subject = opened(bits)
+    pattern = subject.said["pattern"][0]
+    touched = pattern + 256 * PAGE
+    assert core.read(touched, PAGE) == PATTERN
+    assert core.read(touched - 4, 8) == bytes(4) + PATTERN[:4]
+    assert core.read(pattern, PAGE) == bytes(PAGE)
+    assert core.read(touched, 0) == b""
+    mapping = core.mapping_at(pattern)
+    assert mapping is not None
+    assert (mapping.perms, mapping.path) == ("rw-", None)
+    data = list(core.extents(mapping))
+    assert any(start <= touched < end for start, end in data)
+    assert list(core.memory_ranges()) == sorted(core.memory_ranges())
+    with pytest.raises(AddressMissing, match="left out") as caught:
+        core.read(subject.said["left_out"][0], 1)
+    assert caught.value.address == subject.said["left_out"][0]
+    with pytest.raises(LookupError, match="nothing was mapped"):
+        core.read(8, 8)
+
+
+def test_untouched_pages_are_holes(opened: Opened) -> None:
+    core, subject = opened(64)
+    mapping = core.mapping_at(subject.said["pattern"][0])
+    assert mapping is not None
+    size = sum(end - start for start, end in core.extents(mapping))
+    if size == mapping.filesz:
+        pytest.skip("this file system shows no holes")
+    assert size < 64 * PAGE
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_files_and_executable(opened: Opened, bits: int) -> None:
+    core, subject = opened(bits)
+    program = os.fsencode(subject.program.resolve())
+    assert core.executable == program
+    own = [entry for entry in core.files if entry.path == program]
+    assert own[0].offset == 0
+    mapped = core.mapping_at(own[0].start)
+    assert mapped is not None
+    assert mapped.path == program
+    assert core.file_at(own[0].end - 1) in own
+    names = {core.auxv_name(key): value for key, value in core.auxv}
+    assert names["AT_PAGESZ"] == PAGE
+    assert "AT_NULL" not in names
+    build_id = re.search(r"Build ID: (\w+)", subjects.readelf("-n", str(subject.program)))
+    found = core.build_id(own[0].start)
+    if build_id is None:  # the cross compiler's default has none
+        assert found is None
+    else:
+        assert found == bytes.fromhex(build_id[1])
+    assert core.build_id(own[0].start + 1) is None
+
+
+def test_vdso_has_a_build_id(opened: Opened) -> None:
+    core, _ = opened(64)
+    vector = {core.auxv_name(key): value for key, value in core.auxv}
+    build_id = core.build_id(vector["AT_SYSINFO_EHDR"])
+    assert build_id is not None
+    assert len(build_id) == 20
+
+
+def test_extended_state(opened: Opened) -> None:
+    core, _ = opened(64)
+    first = core.threads[0]
+    sse = core.xstate_component(first, 1)
+    if sse is None:
+        pytest.skip("this kernel or processor gives no NT_X86_XSTATE")
+    assert sse[5 * 16 : 6 * 16] == b"0123456789abcdef"
+    x87 = core.xstate_component(first, 0)
+    assert x87 is not None
+    assert x87[24:28] == struct.pack("<I", 0x1F80)  # MXCSR as it starts
+    assert core.xstate_component(first, 62) is None
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_readelf_sees_the_same_notes_and_segments(opened: Opened, bits: int) -> None:
+    core, subject = opened(bits)
+    listed = re.findall(r"^  (\w+) +0x(\w{8})\t", subjects.readelf("-n", str(subject.core)), re.M)
+    assert [(owner, int(size, 16)) for owner, size in listed] == [
+        (note.owner, len(note.desc)) for note in core.notes
+    ]
+    rows = re.findall(
+        r"^  LOAD +(\w+) (\w+) \w+ (\w+) (\w+) ([R ][W ][E ])",
+        subjects.readelf("-l", str(subject.core)),
+        re.M,
+    )
+    flags = [perms.replace("E", "x").replace(" ", "-").lower() for *_, perms in rows]
+    assert [tuple(int(word, 16) for word in row[:4]) for row in rows] == [
+        (m.offset, m.start, m.filesz, m.end - m.start) for m in core.maps
+    ]
+    assert flags == [m.perms for m in core.maps]
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_gdb_sees_the_same_registers(opened: Opened, bits: int) -> None:
+    core, subject = opened(bits)
+    output = subjects.gdb(subject.program, subject.core, "info registers", "info threads")
+    shown = dict(re.findall(r"^(\w+) +0x(\w+) ", output, re.M))
+    regs = core.threads[0].regs
+    common = shown.keys() & regs.keys()
+    assert len(common) >= (23 if bits == 64 else 15), sorted(shown)
+    for name in common:
+        assert int(shown[name], 16) == regs[name], name
+    lwps = [int(tid) for tid in re.findall(r"LWP (\d+)\)", output)]
+    assert sorted(set(lwps)) == sorted(thread.tid for thread in core.threads)
+
+
+# -- a core of gdb ------------------------------------------------------------------------------
+
+
+def test_core_of_gdb(gdb_core: Subject) -> None:
+    with Core(gdb_core.core) as core:
+        said = gdb_core.said
+        assert sorted(t.tid for t in core.threads) == sorted([said["pid"][0], *said["tid"]])
+        assert core.process.pid == said["pid"][0]
+        assert core.executable == os.fsencode(gdb_core.program.resolve())
+        assert core.read(said["pattern"][0] + 256 * PAGE, PAGE) == PATTERN
+        # gdb writes a siginfo for every thread; the first counts as the process's.
+        assert core.siginfo is not None
+        assert core.threads[1].regset(0x53494749) is not None
+        output = subjects.gdb(
+            gdb_core.program, gdb_core.core, "thread apply all -q p/x {$rip, $rsp}"
+        )
+        shown = re.findall(r"\{0x(\w+), 0x(\w+)\}", output)
+        if not shown:
+            output = subjects.gdb(gdb_core.program, gdb_core.core, "thread apply all -q p/x $rip")
+            shown = [(pc, "") for pc in re.findall(r"= 0x(\w+)", output)]
+        assert sorted(int(pc, 16) for pc, _ in shown) == sorted(t.pc for t in core.threads)
+
+
+# -- cores made by hand -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", elfwriter.TARGETS, ids=lambda target: target.name)
+def test_every_architecture(tmp_path: Path, target: Target) -> None:
+    path = elfwriter.write(
+        tmp_path / "core", target, notes=elfwriter.plain_notes(target, (100, 200))
+    )
+    with Core(path) as core:
+        assert core.arch == target.name
+        assert core.path == str(path)
+        assert [thread.tid for thread in core.threads] == [100, 200]
+        status = core.threads[0].prstatus
+        assert (status.si_signo, status.si_code, status.si_errno) == (11, 12, 13)
+        assert (status.cursig, status.sigpend, status.sighold) == (14, 15, 16)
+        assert (status.pid, status.ppid, status.pgrp, status.sid) == (100, 22, 23, 24)
+        assert status.utime == 1_000_002_000
+        assert status.stime == 3_000_004_000
+        assert status.cutime == 5_000_006_000
+        assert status.cstime == 7_000_008_000
+        assert status.fpvalid == 1
+        assert list(status.regs.values()) == [0x1000 + i for i in range(target.registers)]
+        info = core.process
+        assert (info.state, info.sname, info.zomb, info.nice) == (1, "S", 0, -5)
+        assert (info.flag, info.uid, info.gid) == (0x400100, 31, 32)
+        assert (info.pid, info.ppid, info.pgrp, info.sid) == (100, 34, 35, 36)
+        assert (info.fname, info.psargs) == (b"name", b"name -x")
+        assert core.auxv == ((6, PAGE), (3, 0x10040), (9, 0x10400), (25, 0x7000))
+        assert core.files == (
+            MappedFile(0x10000, 0x12000, 0, b"/bin/na\xffme"),
+            MappedFile(0x20000, 0x21000, 5 * PAGE, b"/b"),
+        )
+        assert core.executable == b"/bin/na\xffme"
+        assert [m.path for m in core.maps] == [b"/bin/na\xffme", b"/bin/na\xffme", b"/b"]
+        assert [m.perms for m in core.maps] == ["r-x", "r--", "rw-"]
+        assert core.read(0x21000, 256) == bytes(range(256))
+        assert len(core.threads[0].notes) == 2
+        assert core.note_padding(core.notes[0]) == b"\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("target", "pc", "sp"),
+    [(X86_64, 16, 19), (X86_32, 12, 15), (ARM, 15, 13), (ARM64, 32, 31)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_pc_and_sp(tmp_path: Path, target: Target, pc: int, sp: int) -> None:
+    with Core(elfwriter.write(tmp_path / "core", target)) as core:
+        assert (core.threads[0].pc, core.threads[0].sp) == (0x1000 + pc, 0x1000 + sp)
+
+
+@pytest.mark.parametrize("target", [X86_64, X86_32], ids=lambda target: target.name)
+def test_more_segments_than_the_header_can_count(tmp_path: Path, target: Target) -> None:
+    loads = [
+        Load(0x100000 + i * 2 * PAGE, PAGE, PAGE, {0: struct.pack("<I", i)}) for i in range(70_000)
+    ]
+    path = elfwriter.write(tmp_path / "core", target, loads=loads)
+    with Core(path) as core:
+        assert core.header.phnum == 0xFFFF
+        assert core.sections[0].info == 70_001
+        assert len(core.maps) == 70_000
+        for i in (0, 1, 65_534, 65_535, 69_999):
+            assert core.read(0x100000 + i * 2 * PAGE, 4) == struct.pack("<I", i)
+        assert sum(1 for _ in core.memory_ranges()) == 70_000
+
+
+def test_huge_sparse_mapping_is_cheap(tmp_path: Path) -> None:
+    size = 15 << 40
+    base = 0x10000000000
+    load = Load(base, size, size, {size - 3 * PAGE: b"end"})
+    try:
+        path = elfwriter.write(tmp_path / "core", X86_64, loads=[load])
+    except OSError as error:
+        pytest.skip(f"this file system holds no file of 15 TiB: {error}")
+    with Core(path) as core:
+        assert core.read(base + size - 3 * PAGE, 4) == b"end\0"
+        assert core.read(base + (1 << 40), 64) == bytes(64)
+        ranges = list(core.memory_ranges())
+        assert sum(end - start for start, end in ranges) <= 1 << 20
+        assert any(start <= base + size - 3 * PAGE < end for start, end in ranges)
+
+
+def test_reads_across_neighbouring_segments(tmp_path: Path) -> None:
+    loads = [
+        Load(0x3000, PAGE, PAGE, {0: b"a" * PAGE}),
+        Load(0x1000, PAGE, PAGE, {0: b"b" * PAGE}),
+        Load(0x2000, PAGE, PAGE, {0: b"c" * PAGE}),
+        Load(0xFFFFFFFFFF600000, PAGE, PAGE, {0: b"v" * PAGE}, flags=1),
+    ]
+    with Core(elfwriter.write(tmp_path / "core", X86_64, notes=None, loads=loads)) as core:
+        assert core.read(0x1FFF, PAGE + 2) == b"b" + b"c" * PAGE + b"a"
+        assert core.read(0xFFFFFFFFFF600000, PAGE) == b"v" * PAGE
+        assert [m.start for m in core.maps] == [load.vaddr for load in loads]
+        with pytest.raises(AddressMissing) as caught:
+            core.read(0x3FFF, 2)
+        assert caught.value.address == 0x4000
+        with pytest.raises(ValueError, match="negative"):
+            core.read(0x1000, -1)
+
+
+def test_file_objects(tmp_path: Path) -> None:
+    path = elfwriter.write(tmp_path / "core", X86_64)
+    with path.open("rb") as file, Core(file) as core:
+        assert core.read(0x21000, 4) == bytes(range(4))
+        assert core.path == str(path)
+    memory = io.BytesIO(path.read_bytes())
+    with Core(memory) as core:
+        assert core.read(0x21000, 4) == bytes(range(4))
+        assert list(core.memory_ranges()) == [(0x10000, 0x11000), (0x20000, 0x23000)]
+    assert not memory.closed
+
+
+def test_notes_of_strangers_belong_to_the_process(tmp_path: Path) -> None:
+    notes = [
+        *elfwriter.plain_notes(X86_64, (1, 2)),
+        elfwriter.note(b"LINUX", 0x205, struct.pack("<4I", 2, 256, 576, 0)),
+        elfwriter.note(b"stranger\xff", 3, b"odd"),
+        elfwriter.note(b"LINUX", 0x9999, b"unknown"),
+    ]
+    with Core(elfwriter.write(tmp_path / "core", X86_64, notes=notes)) as core:
+        names = [note.name for note in core.process_notes]
+        assert names[-2:] == ["NT_X86_XSAVE_LAYOUT", "stranger\udcff/0x3"]
+        assert core.threads[1].regset(0x9999) == b"unknown"
+        assert core.process.pid == 1
+
+
+def test_absent_notes(tmp_path: Path) -> None:
+    notes = [elfwriter.prstatus(X86_64, 5)]
+    with Core(elfwriter.write(tmp_path / "core", X86_64, notes=notes)) as core:
+        assert core.siginfo is None
+        assert core.auxv == ()
+        assert core.files == ()
+        assert core.executable is None
+        assert core.maps[0].path is None
+        with pytest.raises(CoreError, match="NT_PRPSINFO"):
+            _ = core.process
+        assert core.xstate_component(core.threads[0], 2) is None
+
+
+# -- what is no core ----------------------------------------------------------------------------
+
+
+Kind = TypeVar("Kind", bound=CoreError)
+
+
+def refused(path: Path | str, kind: type[Kind]) -> Kind:
+    with pytest.raises(kind) as caught:
+        Core(path)
+    error = caught.value
+    assert error.path == str(path)
+    assert str(path) in str(error)
+    assert error.what
+    assert error.remedy
+    assert "\n" not in str(error)
+    return error
+
+
+def test_files_that_are_no_cores(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("hello")
+    assert "not an ELF file" in refused(text, NotACore).what
+    text.write_bytes(b"")
+    assert "empty" in refused(text, NotACore).what
+    assert "directory" in refused(tmp_path, NotACore).what
+    text.write_bytes(b"\x28\xb5\x2f\xfd rest")
+    assert "zstd -d" in refused(text, NotACore).remedy
+    program = Path(shutil.which("true") or "/bin/true")
+    assert "not a core" in refused(program, NotACore).what
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert "regular" in refused(fifo, NotACore).what
+    assert "regular" in refused("/dev/null", NotACore).what
+    assert "No such file" in refused(tmp_path / "nothing", CoreError).what
+    assert "process id" in refused("999999999", CoreError).remedy
+    wrong = elfwriter.write(tmp_path / "object", X86_64, etype=1)
+    assert "object file" in refused(wrong, NotACore).what
+
+
+def test_foreign_machines(tmp_path: Path) -> None:
+    path = elfwriter.write(tmp_path / "core", X86_64, machine=8)
+    assert "EM_MIPS" in refused(path, UnsupportedCore).what
+    # x32: the machine of x86-64 in a file of 32 bits.
+    path = elfwriter.write(tmp_path / "core", X86_32, machine=62)
+    assert "EM_X86_64, 32 bits" in refused(path, UnsupportedCore).what
+    big_endian = bytes((0x7F, 0x45, 0x4C, 0x46, 2, 2, 1)).ljust(16, b"\0")
+    path = elfwriter.write(tmp_path / "core", X86_64, machine=0x1600, etype=0x400, ident=big_endian)
+    refused(path, CoreError)
+    path = elfwriter.write(tmp_path / "core", X86_64, ident=b"\x7fELF\x07\x01".ljust(16, b"\0"))
+    assert "makes no sense" in refused(path, NotACore).what
+
+
+def test_truncated_at_every_place(tmp_path: Path) -> None:
+    whole = elfwriter.write(tmp_path / "whole", X86_64).read_bytes()
+    path = tmp_path / "core"
+    for size in (5, 63, 64, 100, 64 + 4 * 56 - 1, 64 + 4 * 56, 1000, PAGE, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        error = refused(path, TruncatedCore)
+        assert 0 < error.missing <= len(whole) - size
+        copy = pickle.loads(pickle.dumps(error))
+        assert (copy.missing, str(copy)) == (error.missing, str(error))
+    assert error.missing == 1
+
+
+def test_truncated_memory_can_be_allowed(tmp_path: Path) -> None:
+    path = elfwriter.write(tmp_path / "core", X86_64)
+    os.truncate(path, path.stat().st_size - PAGE - 8)
+    with Core(path, allow_truncated=True) as core:
+        assert core.missing_bytes == PAGE + 8
+        assert core.read(0x21000, 16) == bytes(range(16))
+        with pytest.raises(AddressMissing, match="cut off") as caught:
+            core.read(0x21000, 2 * PAGE)
+        assert caught.value.address == 0x22000 - 8
+    os.truncate(path, 400)
+    with pytest.raises(TruncatedCore):
+        Core(path, allow_truncated=True)
+
+
+def test_many_segments_cut_off_before_their_count(tmp_path: Path) -> None:
+    loads = [Load(0x100000 + i * PAGE, PAGE, 0) for i in range(65_534)]
+    path = elfwriter.write(tmp_path / "core", X86_64, loads=loads)
+    with Core(path) as core:
+        assert len(core.segments) == 65_535
+    os.truncate(path, path.stat().st_size - 1)
+    assert "counts its segments" in refused(path, TruncatedCore).what
+
+
+@pytest.mark.parametrize(
+    ("note", "what"),
+    [
+        (struct.pack("<III", 5, 1 << 31, 1) + b"CORE\0\0\0\0", "past the end"),
+        (struct.pack("<III", 1 << 31, 0, 1) + b"CORE\0\0\0\0", "past the end"),
+        (struct.pack("<III", 4, 4, 1) + b"CORE" + bytes(4), "no terminated string"),
+        (struct.pack("<III", 8, 4, 1) + b"CORE\0\0\0\0" + bytes(4), "no terminated string"),
+        (struct.pack("<III", 0, 4, 1) + bytes(4), "no terminated string"),
+        (bytes(8), "no room"),
+        (elfwriter.note(b"CORE", 1, bytes(335)), "335 bytes"),
+        (elfwriter.note(b"CORE", 1, bytes(337)), "337 bytes"),
+    ],
+)
+def test_damaged_notes(tmp_path: Path, note: bytes, what: str) -> None:
+    path = elfwriter.write(tmp_path / "core", X86_64, notes=[*elfwriter.plain_notes(X86_64), note])
+    assert what in refused(path, NotACore).what
+
+
+def test_foreign_notes_with_low_numbers_do_not_confuse(tmp_path: Path) -> None:
+    """eliben/pyelftools#656: a type 3 that is no prpsinfo."""
+    notes = [*elfwriter.plain_notes(X86_64), elfwriter.note(b"GNU", 3, b"\x01\x02")]
+    with Core(elfwriter.write(tmp_path / "core", X86_64, notes=notes)) as core:
+        assert core.process_notes[-1].name == "GNU/0x3"
+        assert core.process.fname == b"name"
+
+
+@pytest.mark.parametrize("count", [3, 1 << 60])
+def test_damaged_file_note(tmp_path: Path, count: int) -> None:
+    body = struct.pack("<5Q", count, PAGE, 1, 2, 3) + b"name\0"
+    notes = [elfwriter.prstatus(X86_64, 1), elfwriter.note(b"CORE", 0x46494C45, body)]
+    with (
+        Core(elfwriter.write(tmp_path / "core", X86_64, notes=notes)) as core,
+        pytest.raises(NotACore, match="NT_FILE"),
+    ):
+        _ = core.files
+
+
+def test_no_flipped_byte_of_the_structure_crashes(tmp_path: Path) -> None:
+    """Every byte of the headers and notes, made 0xff: an answer or a CoreError, nothing else."""
+    whole = elfwriter.write(tmp_path / "core", X86_64).read_bytes()
+    end = 64 + 4 * 56 + sum(map(len, elfwriter.plain_notes(X86_64)))
+    for at in range(end):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0xFF
+        try:
+            with Core(io.BytesIO(damaged)) as core:
+                _ = core.files, core.auxv, core.process, core.siginfo, core.executable, core.maps
+                list(core.memory_ranges())
+                for mapping in core.maps:
+                    core.build_id(mapping.start)
+        except CoreError:
+            pass
