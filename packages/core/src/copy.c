@@ -26,6 +26,7 @@
 // meanwhile. Not CLONE_SYSVSEM: T's semaphore undo would then wait for the end of G.
 #include "copy.h"
 
+#include <elf.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <signal.h>
@@ -129,6 +130,40 @@ static int check_filter(const struct copy *copy, struct freeze *freeze, struct c
 			 error_errno_name(-ret));
 }
 
+static const struct arch *arch_of_exe(const struct target *target)
+{
+	const int fd guard(guard_close) = sys_openat(target->proc_fd, "exe", O_RDONLY, 0);
+	uint8_t head[20];
+	const struct arch *found = NULL;
+
+	if (fd < 0 || sys_read(fd, head, sizeof(head)) != sizeof(head))
+		return NULL;
+	// Rows are found by the size of their general registers, of which the file says nothing.
+	for (size_t size = 0; size <= sizeof(((struct thread *)0)->gregs) && !found; size += 4) {
+		found = arch_find(size, head[EI_CLASS]);
+		if (found && found->machine != (head[18] | head[19] << 8))
+			found = NULL;
+	}
+	return found;
+}
+
+void copy_prepare(struct copy *copy, const struct target *target)
+{
+	struct target running = *target;
+	struct coresnap_error err = { 0 };
+	struct arena arena;
+	struct maps maps = { .arena = &arena };
+
+	running.arch = arch_of_exe(target);
+	if (!running.arch || !running.arch->remote)
+		return;
+	arena_init(&arena);
+	if (maps_read(&maps, running.proc_fd, "maps", &err) < 0 ||
+	    gadget_find(&copy->gadgets, &running, &maps) < 0)
+		copy->gadgets = (struct gadgets){ 0 };
+	arena_deinit(&arena);
+}
+
 int copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *maps,
 		  struct coresnap_error *err)
 {
@@ -141,7 +176,8 @@ int copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *m
 
 	if (ret < 0)
 		return ret;
-	if (gadget_find(&copy->gadgets, target, maps) < 0) {
+	if (!gadget_check(&copy->gadgets, target) &&
+	    gadget_find(&copy->gadgets, target, maps) < 0) {
 		error_remedy(err, "Use the method stop, which injects nothing");
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 				 "no system call instruction was found in the vdso, the C library or "

@@ -167,6 +167,9 @@ static bool call_in(struct copy *copy, struct freeze *freeze, const struct maps 
 	int64_t result;
 
 	restart_calls(freeze, copy->strict_timeouts);
+	// The descriptor of an earlier program's memory leads nowhere.
+	if (!call->on_page && target_open_mem(copy->target, &err) < 0)
+		return false;
 	if (victim_choose(&victim, freeze, maps, &copy->memory, &err) < 0)
 		return false;
 	if (call->on_page && !page_known(copy))
@@ -248,8 +251,9 @@ static bool read_status(int dirfd, const char *path, struct procfs_status *statu
 	return true;
 }
 
-// execve ends H, which leaves G to the new program: a zombie that it knows nothing of. Its pid in
-// the target's namespace, or 0 if there is none.
+// execve ends H, which leaves G to the new program: a zombie that it knows nothing of. (It also gets
+// a SIGCHLD that we cannot keep from it: do_notify_parent() in kernel/signal.c sends that for any
+// exit signal if the parent has called execve since.) Its pid in the target's namespace, or 0.
 static pid_t orphan(const struct copy *copy, pid_t pid)
 {
 	struct procfs_status copy_status, status;

@@ -69,11 +69,16 @@ static int run_job(struct job *job, const struct coresnap_output *to)
 	job->dumper.arg = job;
 	job->dumper.tick = tick;
 	job->dumper.tick_arg = job;
-	job->dumper.keep[0] = job->sink.fd;
+	const int fd = job->sink.fd;
+
+	job->dumper.keep[0] = fd;
 	job->dumper.keep[1] = job->sink.dir_fd;
 	ret = dumper_run(&job->dumper, &job->arena, &job->error);
 	if (ret < 0)
 		ret = job->error.code ? job->error.code : CORESNAP_E_FAILED;
+	// What the dumper closed was closed in its own descriptor table.
+	if (job->sink.fd < 0 && job->memory_fd != fd)
+		sys_close(fd);
 	sink_close(&job->sink);
 	return ret;
 }

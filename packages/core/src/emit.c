@@ -45,10 +45,12 @@ int emit_extents(struct emit *emit, size_t until, struct coresnap_error *err)
 		       plan->segments[emit->segment].vaddr +
 				       plan->segments[emit->segment].memsz <= extent->start)
 			emit->segment++;
-		if (emit->segment == plan->n_segments)
+		const struct segment *segment = &plan->segments[emit->segment];
+
+		if (emit->segment == plan->n_segments || extent->start < segment->vaddr ||
+		    extent->end - segment->vaddr > segment->filesz)
 			return error_set(err, CORESNAP_E_FAILED, EINVAL,
 					 "a page of the target lies in no segment");
-		const struct segment *segment = &plan->segments[emit->segment];
 		int ret = skip_to(emit, segment->offset + (extent->start - segment->vaddr), err);
 
 		if (ret < 0)

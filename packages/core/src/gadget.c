@@ -97,3 +97,27 @@ int gadget_find(struct gadgets *gadgets, const struct target *target, const stru
 				search_mapping(gadgets, target, &maps->list[i]);
 	return gadgets->call && (gadgets->sigreturn || gadgets->pop_nr) ? 0 : -ENOENT;
 }
+
+static bool is_at(const struct target *target, uint64_t address, const struct arch_code *code)
+{
+	uint8_t bytes[sizeof(code->bytes)];
+
+	return code->size && target_read(target, address, bytes, code->size) == code->size &&
+	       memcmp(bytes, code->bytes, code->size) == 0;
+}
+
+bool gadget_check(const struct gadgets *gadgets, const struct target *target)
+{
+	const struct arch_remote *const facts = target->arch->remote;
+	bool call = false, sigreturn = false;
+
+	for (size_t i = 0; i < sizeof(facts->call) / sizeof(facts->call[0]); i++)
+		call |= gadgets->call && facts->call[i].pops == gadgets->pops &&
+			is_at(target, gadgets->call, &facts->call[i]);
+	for (size_t i = 0; i < sizeof(facts->sigreturn) / sizeof(facts->sigreturn[0]); i++)
+		sigreturn |= gadgets->sigreturn &&
+			     is_at(target, gadgets->sigreturn, &facts->sigreturn[i]);
+	if (!gadgets->sigreturn)
+		sigreturn = gadgets->pop_nr && is_at(target, gadgets->pop_nr, &facts->pop_nr);
+	return call && sigreturn;
+}

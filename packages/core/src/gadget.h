@@ -3,6 +3,7 @@
 #ifndef CORESNAP_GADGET_H
 #define CORESNAP_GADGET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "maps.h"
@@ -19,5 +20,8 @@ struct gadgets {
 // executable. -ENOENT when one is missing.
 int must_check gadget_find(struct gadgets *gadgets, const struct target *target,
 			   const struct maps *maps);
+
+// Are they still there? For what was found before the target was stopped.
+bool gadget_check(const struct gadgets *gadgets, const struct target *target);
 
 #endif

@@ -6,6 +6,7 @@
 #include "cleanup.h"
 #include "procfs.h"
 #include "restart.h"
+#include "snapmaps.h"
 
 #define DEFAULT_STOP_TIMEOUT_NS 1000000000u
 
@@ -75,15 +76,13 @@ static void account(struct job *job)
 
 	job->result.threads = (unsigned int)s->n_threads;
 	job->result.segments = (unsigned int)s->maps.n;
-	for (size_t i = 0; i < job->freeze.n_threads; i++) {
-		if (job->freeze.threads[i].state != THREAD_MISSED)
-			continue;
-		job->result.missed++;
-		skip(job, CORESNAP_SKIP_THREAD, 0, 0, job->freeze.threads[i].tid);
-	}
 	for (size_t i = 0; i < s->maps.n; i++) {
 		const struct mapping *m = &s->maps.list[i];
 
+		if (m->flags & MAPPING_LOST) {
+			job->mem.bytes_unreadable += m->dump_size;
+			skip(job, CORESNAP_SKIP_UNREADABLE, m->start, m->start + m->dump_size, 0);
+		}
 		if (m->skip_reason >= 0 && m->dump_size < m->end - m->start)
 			skip(job, m->skip_reason, m->start + m->dump_size, m->end, 0);
 	}
@@ -91,6 +90,12 @@ static void account(struct job *job)
 
 static void thaw(struct job *job)
 {
+	for (size_t i = 0; i < job->freeze.n_threads; i++) {
+		if (job->freeze.threads[i].state != THREAD_MISSED)
+			continue;
+		job->result.missed++;
+		skip(job, CORESNAP_SKIP_THREAD, 0, 0, job->freeze.threads[i].tid);
+	}
 	freeze_thaw(&job->freeze);
 	job->result.pause_ns = job->freeze.ended_ns - job->freeze.began_ns;
 	job->progress.stopped = 0;
@@ -98,6 +103,7 @@ static void thaw(struct job *job)
 
 static int begin_core(struct job *job)
 {
+	account(job);
 	const int ret = plan_build(&job->plan, &job->snapshot, &job->error);
 
 	if (ret < 0)
@@ -156,8 +162,10 @@ static int dump_stop(struct job *job)
 static int make_copy(struct job *job, struct coresnap_error *err)
 {
 	struct mem *mem = &job->mem;
-	int ret = job->first_tid ? 0 : copy_possible(&job->copy, &job->freeze,
-						     &job->snapshot.maps, err);
+	int ret = snapmaps_unforkable(&job->snapshot, &job->target, &job->what, err);
+
+	if (ret == 0 && !job->first_tid)
+		ret = copy_possible(&job->copy, &job->freeze, &job->snapshot.maps, err);
 
 	if (ret < 0)
 		return ret;
@@ -193,8 +201,9 @@ static int dump_copy(struct job *job)
 					   .mem_fd = job->copy.mem_fd,
 					   .arch = job->target.arch };
 	mem->image = &job->copy_image;
-	mem->patch = (struct patch){ .address = job->copy.frame, .size = job->copy.frame_size,
-				     .bytes = job->copy.frame_bytes };
+	ret = snapmaps_from_copy(&job->snapshot, &job->copy_image, &job->error);
+	if (ret < 0)
+		return ret;
 	ret = mem_scan(mem, &job->snapshot, MEM_FORKED, &job->error);
 	if (ret < 0)
 		return ret;
@@ -204,15 +213,15 @@ static int dump_copy(struct job *job)
 	return ret < 0 ? ret : end_core(job);
 }
 
-static int small(struct job *job, struct coresnap_error *why)
+static bool is_small(struct job *job, struct coresnap_error *why)
 {
-	const uint64_t size = mem_size(&job->mem, 0);
+	const uint64_t size = snapmaps_estimate(&job->what);
 
 	if (size > SMALL_TARGET || size > stage_budget(job))
-		return 0;
-	error_set(why, CORESNAP_OK, 0, "%llu bytes are copied as fast as a fork is made",
+		return false;
+	error_set(why, CORESNAP_OK, 0, "about %llu bytes are copied as fast as a fork is made",
 		  (unsigned long long)size);
-	return 1;
+	return true;
 }
 
 // The ladder: the best rung first; each refusal is kept for the result. precopy and livedump will
@@ -221,20 +230,10 @@ static int choose_and_dump(struct job *job)
 {
 	const int method = job->options.method;
 	struct coresnap_error why = { 0 };
-	struct mem *mem = &job->mem;
-	int ret;
 
-	if (method != CORESNAP_METHOD_STOP) {
-		bool take = true;
-
-		if (method == CORESNAP_METHOD_AUTO) {
-			ret = mem_scan(mem, &job->snapshot, MEM_ALL, &job->error);
-			if (ret < 0)
-				return ret;
-			take = !small(job, &why);
-			mem->n = 0;
-		}
-		if (take && make_copy(job, &why) == 0) {
+	if (method == CORESNAP_METHOD_FORK ||
+	    (method == CORESNAP_METHOD_AUTO && !is_small(job, &why))) {
+		if (make_copy(job, &why) == 0) {
 			job->result.method = CORESNAP_METHOD_FORK;
 			return dump_copy(job);
 		}
@@ -243,31 +242,47 @@ static int choose_and_dump(struct job *job)
 			job->error = why;
 			return -EIO;
 		}
-		refuse(job, CORESNAP_METHOD_FORK, &why);
-		mem->n = 0;
 	}
+	if (method == CORESNAP_METHOD_AUTO)
+		refuse(job, CORESNAP_METHOD_FORK, &why);
+	job->mem.n = 0;
 	job->result.method = CORESNAP_METHOD_STOP;
-	ret = mem_scan(mem, &job->snapshot, MEM_ALL, &job->error);
+	int ret = snapmaps_whole(&job->snapshot, &job->target, &job->what, &job->error);
+
+	if (ret == 0)
+		ret = mem_scan(&job->mem, &job->snapshot, MEM_ALL, &job->error);
 	return ret < 0 ? ret : dump_stop(job);
 }
 
-static int dump(struct job *job)
+// What needs no stopped target.
+static int prepare(struct job *job)
 {
-	const struct coresnap_options *options = &job->options;
-	struct snapshot_options what = {
-		.has_filter = options->flags & CORESNAP_FILTER,
-		.filter = options->filter,
-		.first_tid = job->first_tid,
-	};
-	int ret = target_open(&job->target, job->pid, options->flags, &job->error);
+	int ret = target_open(&job->target, job->pid, job->options.flags, &job->error);
 
 	if (ret < 0)
 		return ret;
 	freeze_init(&job->freeze, &job->target, &job->arena);
 	job->freeze.cancel = &job->dumper.cancel;
+	job->what = (struct snapshot_options){
+		.has_filter = job->options.flags & CORESNAP_FILTER,
+		.filter = job->options.filter,
+		.first_tid = job->first_tid,
+	};
 	ret = freeze_seize(&job->freeze, &job->error);
 	if (ret == 0)
-		ret = snapshot_prepare(&what, &job->freeze, &job->error);
+		ret = snapshot_prepare(&job->what, &job->freeze, &job->error);
+	if (ret == 0 && job->options.method != CORESNAP_METHOD_STOP && !job->first_tid)
+		copy_prepare(&job->copy, &job->target);
+	if (ret == 0)
+		ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
+	return ret;
+}
+
+static int dump(struct job *job)
+{
+	const struct coresnap_options *options = &job->options;
+	int ret = prepare(job);
+
 	if (ret < 0)
 		return ret;
 	job->progress.stopped = 1;
@@ -277,10 +292,9 @@ static int dump(struct job *job)
 	if (ret < 0)
 		return ret;
 	restart_calls(&job->freeze, options->flags & CORESNAP_STRICT_TIMEOUTS);
-	ret = snapshot_take(&job->snapshot, &job->freeze, &what, &job->error);
+	ret = snapshot_take(&job->snapshot, &job->freeze, &job->what, &job->error);
 	if (ret < 0)
 		return ret;
-	account(job);
 	job->mem = (struct mem){ .arena = &job->arena, .image = &job->target,
 				 .unreadable = skip_unreadable, .unreadable_arg = job,
 				 .cancel = &job->dumper.cancel };

@@ -22,6 +22,7 @@ struct job {
 	pid_t pid;
 	int32_t first_tid; // of a process that dumps itself: the calling thread; else 0
 	struct coresnap_options options;
+	struct snapshot_options what;
 
 	struct target target;
 	struct freeze freeze;

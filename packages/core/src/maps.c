@@ -46,24 +46,62 @@ static bool ends_with(const struct mapping *m, const char *suffix)
 	return m->name_len >= n && memcmp(m->name + m->name_len - n, suffix, n) == 0;
 }
 
+static bool begins_with(const struct mapping *m, const char *prefix)
+{
+	const size_t n = strlen(prefix);
+
+	return m->name_len >= n && memcmp(m->name, prefix, n) == 0;
+}
+
+// Shared anonymous memory that prctl(PR_SET_VMA_ANON_NAME) gave a name hides the name of its file
+// (get_vma_name in fs/proc/task_mmu.c), which is always this one (shmem_zero_setup).
+static void restore_shmem_name(struct mapping *m)
+{
+	static const char name[] = "/dev/zero (deleted)";
+
+	m->name = name;
+	m->name_len = sizeof(name) - 1;
+	m->flags &= ~(uint32_t)MAPPING_ESCAPED;
+}
+
+// A number and the separator behind it.
+static bool field(const char **at, unsigned int base, char separator, uint64_t *ret)
+{
+	const char *const text = *at;
+
+	*ret = procfs_number(text, base, at);
+	return *at > text && *(*at)++ == separator;
+}
+
+// The file is read in pieces, and each goes on at the address where the one before ended. Of a
+// running process the mapping there may have grown downwards meanwhile.
+static void make_way(struct maps *maps, uint64_t start)
+{
+	while (maps->n && maps->list[maps->n - 1].start >= start)
+		maps->n--;
+	if (maps->n && maps->list[maps->n - 1].end > start)
+		maps->list[maps->n - 1].end = start;
+}
+
 // "7f00-7f01 r-xp 00000000 fe:00 338944                     /usr/lib/x"
 static int feed_header(struct maps *maps, const char *line, size_t len)
 {
 	struct mapping m = { .skip_reason = -1 };
 	const char *const end = line + len;
-	const char *at;
+	const char *at = line;
+	uint64_t major, minor;
 
-	m.start = procfs_number(line, 16, &at);
-	if (*at != '-')
+	if (!field(&at, 16, '-', &m.start) || !field(&at, 16, ' ', &m.end) || m.end <= m.start ||
+	    end - at < 5 || at[4] != ' ')
 		return -EINVAL;
-	m.end = procfs_number(at + 1, 16, &at);
-	if (*at != ' ' || end - at < 6 || m.end <= m.start)
+	m.flags = permissions(at);
+	at += 5;
+	if (!field(&at, 16, ' ', &m.offset) || !field(&at, 16, ':', &major) ||
+	    !field(&at, 16, ' ', &minor))
 		return -EINVAL;
-	m.flags = permissions(at + 1);
-	m.offset = procfs_number(at + 6, 16, &at);
-	m.dev_major = (uint32_t)procfs_number(at + 1, 16, &at);
-	m.dev_minor = (uint32_t)procfs_number(at + 1, 16, &at);
-	m.inode = procfs_number(at + 1, 10, &at);
+	m.dev_major = (uint32_t)major;
+	m.dev_minor = (uint32_t)minor;
+	m.inode = procfs_number(at, 10, &at);
 	while (at < end && *at == ' ')
 		at++;
 	if (at < end) {
@@ -75,11 +113,12 @@ static int feed_header(struct maps *maps, const char *line, size_t len)
 		m.name = name;
 		if (m.name_len != (size_t)(end - at))
 			m.flags |= MAPPING_ESCAPED;
+		if (mapping_has_file(&m) && begins_with(&m, "[anon_shmem:"))
+			restore_shmem_name(&m);
 		if (mapping_has_file(&m) && ends_with(&m, " (deleted)"))
 			m.flags |= MAPPING_DELETED;
 	}
-	if (maps->n && maps->list[maps->n - 1].end > m.start)
-		return -EINVAL;
+	make_way(maps, m.start);
 	if (arena_grow(maps->arena, &maps->list, &maps->cap, maps->n + 1, sizeof(m)) < 0)
 		return -ENOMEM;
 	maps->list[maps->n++] = m;
@@ -95,12 +134,16 @@ static void feed_vm_flags(struct mapping *m, const char *at, const char *end)
 		{ "dd", MAPPING_DONTDUMP }, { "io", MAPPING_IO },	  { "ht", MAPPING_HUGETLB },
 		{ "dc", MAPPING_DONTFORK }, { "wf", MAPPING_WIPEONFORK }, { "pf", MAPPING_PFN },
 	};
+	bool shared = false;
 
 	for (; end - at >= 2; at += 3) {
+		shared |= memcmp(at, "sh", 2) == 0;
 		for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 			if (memcmp(at, known[i].name, 2) == 0)
 				m->flags |= known[i].flag;
 	}
+	if ((m->flags & MAPPING_SHARED) && !shared)
+		m->flags |= MAPPING_READ_SHARED;
 }
 
 static bool starts(const char *line, size_t len, const char *prefix, const char **rest)
@@ -143,8 +186,8 @@ int maps_read(struct maps *maps, int proc_fd, const char *file, struct coresnap_
 	size_t used = 0;
 
 	if (fd < 0)
-		return error_set(err, CORESNAP_E_NOT_PERMITTED, -fd,
-				 "cannot open /proc/PID/%s: %s", file, error_errno_name(-fd));
+		return error_set(err, procfs_error_code(-fd), -fd, "cannot open /proc/PID/%s: %s",
+				 file, error_errno_name(-fd));
 	if (!buf)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory to read the mappings");
 	for (;;) {
@@ -152,7 +195,7 @@ int maps_read(struct maps *maps, int proc_fd, const char *file, struct coresnap_
 		char *line = buf, *newline;
 
 		if (n < 0)
-			return error_set(err, CORESNAP_E_FAILED, (int)-n,
+			return error_set(err, procfs_error_code((int)-n), (int)-n,
 					 "cannot read /proc/PID/%s: %s", file,
 					 error_errno_name((int)-n));
 		if (n == 0)
@@ -187,6 +230,15 @@ bool mapping_named(const struct mapping *m, const char *name)
 	return m->name_len == strlen(name) && memcmp(m->name, name, m->name_len) == 0;
 }
 
+// Shared pages go on changing, DONTFORK areas vanish, WIPEONFORK ones are zero, and a write of the
+// parent to a private huge page takes it away from the child when no other is free
+// (unmap_ref_private in mm/hugetlb.c).
+bool mapping_unforkable(const struct mapping *m)
+{
+	return m->flags & (MAPPING_SHARED | MAPPING_DONTFORK | MAPPING_WIPEONFORK |
+			   MAPPING_HUGETLB);
+}
+
 // always_dump_vma(): the gate and special mappings with a name ([vdso], [vvar], [vvar_vclock],
 // [uprobes], [sigpage], [vectors]). Names in brackets that are not special mappings: the main heap
 // and stacks, and what prctl(PR_SET_VMA_ANON_NAME) gave.
@@ -194,15 +246,19 @@ static bool is_special(const struct mapping *m)
 {
 	return !mapping_has_file(m) && m->name_len > 2 && m->name[0] == '[' &&
 	       !mapping_named(m, "[heap]") && !mapping_named(m, "[stack]") &&
-	       memcmp(m->name, "[anon:", 6) != 0 && memcmp(m->name, "[anon_", 6) != 0 &&
-	       memcmp(m->name, "[stack:", 7) != 0;
+	       !begins_with(m, "[anon:") && !begins_with(m, "[stack:");
+}
+
+static bool dumped_as_shared(const struct mapping *m)
+{
+	return (m->flags & MAPPING_SHARED) && !(m->flags & MAPPING_READ_SHARED);
 }
 
 bool mapping_wants_first_page(const struct mapping *m, uint64_t filter)
 {
 	return (filter & FILTER_ELF_HEADERS) && mapping_has_file(m) && m->offset == 0 &&
-	       (m->flags & MAPPING_READ) && !(m->flags & (MAPPING_SHARED | MAPPING_DONTDUMP)) &&
-	       !(m->flags & (MAPPING_IO | MAPPING_HUGETLB)) &&
+	       (m->flags & MAPPING_READ) && !dumped_as_shared(m) &&
+	       !(m->flags & (MAPPING_DONTDUMP | MAPPING_IO | MAPPING_HUGETLB)) &&
 	       !(m->anonymous && (filter & FILTER_ANON_PRIVATE)) &&
 	       !(filter & FILTER_MAPPED_PRIVATE);
 }
@@ -216,7 +272,7 @@ static void keep(struct mapping *m, bool whole, int reason)
 void mapping_select(struct mapping *m, const struct mapping_facts *facts)
 {
 	const uint64_t filter = facts->filter;
-	const bool shared = m->flags & MAPPING_SHARED;
+	const bool shared = dumped_as_shared(m);
 
 	if (is_special(m))
 		return keep(m, true, 0);

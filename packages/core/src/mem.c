@@ -5,12 +5,14 @@
 
 #include "cleanup.h"
 #include "pagemap.h"
+#include "procfs.h"
 
 #define PIECE (1u << 20)
 
 struct scan {
 	struct mem *mem;
-	uint64_t limit; // end of the mapping's kept bytes
+	uint64_t limit;  // end of the mapping's kept bytes
+	uint64_t listed; // end of its last extent
 	bool certain;
 };
 
@@ -21,9 +23,12 @@ static int no_memory(struct coresnap_error *err)
 
 static int add_extent(void *arg, uint64_t start, uint64_t end)
 {
-	const struct scan *scan = arg;
+	struct scan *scan = arg;
 	struct mem *mem = scan->mem;
 
+	// A file system with small blocks can have two runs of data in one page.
+	if (start < scan->listed)
+		start = scan->listed;
 	if (end > scan->limit)
 		end = scan->limit;
 	if (start >= end)
@@ -32,60 +37,62 @@ static int add_extent(void *arg, uint64_t start, uint64_t end)
 		return -ENOMEM;
 	mem->list[mem->n++] = (struct extent){ .start = start, .end = end,
 					       .certain = scan->certain };
+	scan->listed = end;
 	return 0;
-}
-
-// What a fork does not carry over as it is now: shared pages go on changing, DONTFORK areas vanish,
-// WIPEONFORK ones are zero, and a write of the parent to a private huge page takes it away from the
-// child when no other is free (unmap_ref_private in mm/hugetlb.c).
-static bool unforkable(const struct mapping *m)
-{
-	return m->flags & (MAPPING_SHARED | MAPPING_DONTFORK | MAPPING_WIPEONFORK |
-			   MAPPING_HUGETLB);
 }
 
 static bool wanted(const struct mapping *m, enum mem_part part)
 {
 	// Device memory and vvar look readable and then fault; the kernel writes zeros too.
-	if (m->dump_size == 0 || (m->flags & (MAPPING_IO | MAPPING_PFN)))
+	if (m->dump_size == 0 || (m->flags & (MAPPING_IO | MAPPING_PFN | MAPPING_LOST)))
 		return false;
 	switch (part) {
 	case MEM_ALL:
 		return true;
 	case MEM_UNFORKABLE:
-		return unforkable(m);
+		return mapping_unforkable(m);
 	case MEM_FORKED:
-		return !unforkable(m);
+		return !mapping_unforkable(m);
 	}
 	return false;
 }
 
-// The data of a shared mapping's file, holes left out: reading a hole of shared memory would fill
-// it. Opening the link needs a capability; -errno without it.
-static int scan_file(const struct scan *scan, const struct mem *mem, const struct mapping *m)
+// Opens the file behind a mapping, which needs a capability; -errno without it, -EACCES for what is
+// no regular file, since opening a device may do something.
+static int open_file(const struct mem *mem, const struct mapping *m, struct statx *st)
 {
 	char path[64];
-	struct statx st;
-	uint64_t at = m->offset;
 
 	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
 		     (unsigned long long)m->end);
-	if (sys_statx(mem->image->proc_fd, path, 0, &st) < 0 || (st.stx_mode & S_IFMT) != S_IFREG)
+	if (sys_statx(mem->image->proc_fd, path, 0, st) < 0 || (st->stx_mode & S_IFMT) != S_IFREG)
 		return -EACCES;
-	const int fd guard(guard_close) = sys_openat(mem->image->proc_fd, path, O_RDONLY, 0);
+	return sys_openat(mem->image->proc_fd, path, O_RDONLY, 0);
+}
+
+// The data of a shared mapping's file, holes left out: reading a hole of shared memory would fill
+// it.
+static int scan_file(struct scan *scan, const struct mapping *m)
+{
+	const uint64_t page = 4095;
+	struct statx st;
+	const int fd guard(guard_close) = open_file(scan->mem, m, &st);
+	uint64_t at = m->offset;
 
 	if (fd < 0)
 		return fd;
 	while (at < m->offset + m->dump_size) {
 		const int64_t data = sys_lseek(fd, (int64_t)at, SEEK_DATA);
-		const int64_t hole = data < 0 ? -1 : sys_lseek(fd, data, SEEK_HOLE);
+		const int64_t hole = data < 0 ? data : sys_lseek(fd, data, SEEK_HOLE);
 
-		if (data < 0 || hole <= data)
+		if (data == -ENXIO)
 			return 0; // nothing but a hole up to the end
+		// No answer, or one that leads nowhere: the rest counts as data.
+		if (hole <= data)
+			return add_extent(scan, m->start + (at - m->offset), scan->limit);
 		if ((uint64_t)data >= m->offset + m->dump_size)
 			return 0;
-		const uint64_t page = 4095;
-		const int ret = add_extent((void *)scan,
+		const int ret = add_extent(scan,
 					   m->start + (((uint64_t)data & ~page) - m->offset),
 					   m->start + (((uint64_t)hole + page) & ~page) -
 						   m->offset);
@@ -96,28 +103,54 @@ static int scan_file(const struct scan *scan, const struct mem *mem, const struc
 	return 0;
 }
 
+static int scan_pages(struct scan *scan, const struct snapshot *s, const struct mapping *m,
+		      uint64_t expected, int pagemap)
+{
+	int ret;
+
+	scan->certain = true;
+	ret = pagemap_scan_ioctl(pagemap, m->start, scan->limit, add_extent, scan);
+	if (ret == -ENOTTY || ret == -EINVAL)
+		ret = pagemap_scan_read(pagemap, m->start, scan->limit, s->page_size, expected,
+					add_extent, scan);
+	return ret;
+}
+
+// Has every huge page of the file been made? hugetlbfs cannot tell where its holes are
+// (SEEK_DATA), and reading one takes a huge page from the pool.
+static bool hugetlb_complete(const struct mem *mem, const struct mapping *m)
+{
+	struct statx st;
+	const int fd guard(guard_close) = open_file(mem, m, &st);
+
+	return fd >= 0 && st.stx_size != 0 && st.stx_blocks >= st.stx_size / 512;
+}
+
+// MAP_PRIVATE of /dev/zero is anonymous memory that has a file (mmap_zero in drivers/char/mem.c).
+static bool is_anonymous(const struct mapping *m)
+{
+	return !(m->flags & MAPPING_SHARED) &&
+	       (!mapping_has_file(m) || mapping_named(m, "/dev/zero"));
+}
+
 static int scan_mapping(struct mem *mem, const struct snapshot *s, const struct mapping *m,
 			int pagemap)
 {
 	struct scan scan = { .mem = mem, .limit = m->start + m->dump_size };
-	const bool anonymous = !mapping_has_file(m) && m->anonymous;
-	int ret;
 
+	if ((m->flags & MAPPING_HUGETLB) && !hugetlb_complete(mem, m))
+		return scan_pages(&scan, s, m, m->dump_size, pagemap);
 	if (m->flags & MAPPING_SHARED) {
-		ret = scan_file(&scan, mem, m);
+		const int ret = scan_file(&scan, m);
+
 		if (ret == 0 || ret == -ENOMEM)
 			return ret;
 	}
+	if (m->anonymous && is_anonymous(m))
+		return scan_pages(&scan, s, m, m->anonymous, pagemap);
 	// Pages of a file that are not mapped in yet belong to the core as well (get_dump_page
 	// faults them in), and so do those of [vdso].
-	if (!anonymous)
-		return add_extent(&scan, m->start, scan.limit);
-	scan.certain = true;
-	ret = pagemap_scan_ioctl(pagemap, m->start, scan.limit, add_extent, &scan);
-	if (ret == -ENOTTY || ret == -EINVAL)
-		ret = pagemap_scan_read(pagemap, m->start, scan.limit, s->page_size, m->anonymous,
-					add_extent, &scan);
-	return ret;
+	return add_extent(&scan, m->start, scan.limit);
 }
 
 int mem_scan(struct mem *mem, const struct snapshot *s, enum mem_part part,
@@ -127,7 +160,7 @@ int mem_scan(struct mem *mem, const struct snapshot *s, enum mem_part part,
 							  0);
 
 	if (pagemap < 0)
-		return error_set(err, CORESNAP_E_NOT_PERMITTED, -pagemap,
+		return error_set(err, procfs_error_code(-pagemap), -pagemap,
 				 "cannot open /proc/%d/pagemap: %s", mem->image->pid,
 				 error_errno_name(-pagemap));
 	for (size_t i = 0; i < s->maps.n; i++) {

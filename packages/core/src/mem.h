@@ -39,8 +39,7 @@ struct mem {
 	const int *cancel; // becomes non-zero when the caller gives up; may be NULL
 };
 
-// Which mappings a scan takes: all, or those that a fork does not carry over as they are (shared,
-// MADV_DONTFORK, MADV_WIPEONFORK, hugetlb), or the others.
+// Which mappings a scan takes: all, those that mapping_unforkable() names, or the others.
 enum mem_part { MEM_ALL, MEM_UNFORKABLE, MEM_FORKED };
 
 // Appends the extents of the kept bytes of mappings, found by the page tables of the image

@@ -166,6 +166,26 @@ static void put_word(const struct arch *arch, uint8_t **at, uint64_t value)
 	*at += arch->word;
 }
 
+// Does the kernel write the note? fill_files_note() guesses 64 bytes for every mapping, enlarges the
+// guess by a quarter until the names fit behind room for a triple of every mapping (not only of
+// those with a file), and gives up where a guess reaches the limit.
+static bool files_fit(const struct snapshot *s, size_t names)
+{
+	const uint64_t table = (2 + 3 * (uint64_t)s->maps.n) * s->arch->word;
+	uint64_t guess = (uint64_t)s->maps.n * 64;
+
+	if (s->maps.n == 0)
+		return false;
+	for (;;) {
+		if (guess >= s->file_note_limit)
+			return false;
+		guess = (guess + s->page_size - 1) / s->page_size * s->page_size;
+		if (table + names <= guess)
+			return true;
+		guess = guess * 5 / 4;
+	}
+}
+
 // fill_files_note(): count, page size, then start, end and offset in pages of each mapped file, then
 // the names, each with its NUL.
 static int add_files(struct notes *notes, const struct snapshot *s)
@@ -179,11 +199,9 @@ static int add_files(struct notes *notes, const struct snapshot *s)
 		count++;
 		names += s->maps.list[i].name_len + 1;
 	}
-	const size_t size = (2 + 3 * count) * s->arch->word + names;
-
-	if (count == 0 || size > s->file_note_limit)
+	if (!files_fit(s, names))
 		return 0;
-	// The kernel's size is rounded up to a multiple of 4 (the note's, not the allocation's).
+	const size_t size = (2 + 3 * count) * s->arch->word + names;
 	const int ret = begin_note(notes, "CORE", NT_FILE, size, &at);
 
 	if (ret < 0)

@@ -36,6 +36,7 @@ struct page_region_ {
 #define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_SWAPPED (1ull << 62)
 #define PAGEMAP_GUARD (1ull << 58)
+#define PAGEMAP_EXCLUSIVE (1ull << 56)
 
 // Pages that are present or swapped and have none of the categories in `without`.
 static int scan(int fd, uint64_t start, uint64_t end, uint64_t without, pagemap_range_fn range,
@@ -98,7 +99,10 @@ int pagemap_scan_read(int fd, uint64_t start, uint64_t end, uint64_t page_size, 
 			if ((entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) &&
 			    !(entries[i] & PAGEMAP_GUARD)) {
 				run += page_size;
-				found += page_size;
+				// The zero page is present, too, but never mapped once, and not
+				// among the expected ones.
+				if (entries[i] & (PAGEMAP_SWAPPED | PAGEMAP_EXCLUSIVE))
+					found += page_size;
 			} else if (run) {
 				const int ret = range(arg, at - run, at);
 

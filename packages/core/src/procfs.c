@@ -25,6 +25,20 @@ ssize_t procfs_read(int dirfd, const char *path, char *buf, size_t size)
 	return (ssize_t)used;
 }
 
+enum coresnap_code procfs_error_code(int os_errno)
+{
+	switch (os_errno) {
+	case EACCES:
+	case EPERM:
+		return CORESNAP_E_NOT_PERMITTED;
+	case ENOENT:
+	case ESRCH:
+		return CORESNAP_E_TARGET_GONE;
+	default:
+		return CORESNAP_E_FAILED;
+	}
+}
+
 uint64_t procfs_number(const char *text, unsigned int base, const char **end)
 {
 	uint64_t value = 0;
@@ -58,7 +72,7 @@ static int64_t signed_number(const char *text, const char **end)
 	const bool negative = *text == '-';
 	const uint64_t value = procfs_number(negative ? text + 1 : text, 10, end);
 
-	return negative ? -(int64_t)value : (int64_t)value;
+	return (int64_t)(negative ? 0 - value : value);
 }
 
 // The list of numbers on a line; returns how many, keeps at most max.
@@ -128,18 +142,59 @@ static void status_line(const char *key, size_t len, const char *value,
 #undef IS
 }
 
+// The 33 ids of a line need 400 bytes at most; what is behind these is dropped.
+struct line {
+	char text[1024];
+	size_t used;
+};
+
+static void end_line(struct line *line, struct procfs_status *ret)
+{
+	line->text[line->used] = '\0';
+	const char *colon = strchr(line->text, ':');
+
+	if (colon)
+		status_line(line->text, (size_t)(colon - line->text), skip_blanks(colon + 1), ret);
+	line->used = 0;
+}
+
+static void feed_status(struct line *line, const char *bytes, size_t n, struct procfs_status *ret)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (bytes[i] == '\n')
+			end_line(line, ret);
+		else if (line->used < sizeof(line->text) - 1)
+			line->text[line->used++] = bytes[i];
+	}
+}
+
 void procfs_parse_status(const char *text, struct procfs_status *ret)
 {
-	*ret = (struct procfs_status){ 0 };
-	while (*text) {
-		const char *end = strchr(text, '\n');
-		const char *colon = strchr(text, ':');
+	struct line line = { .used = 0 };
 
-		if (colon && (!end || colon < end))
-			status_line(text, (size_t)(colon - text), skip_blanks(colon + 1), ret);
-		if (!end)
-			break;
-		text = end + 1;
+	*ret = (struct procfs_status){ 0 };
+	feed_status(&line, text, strlen(text), ret);
+	end_line(&line, ret);
+}
+
+int procfs_read_status(int dirfd, const char *path, struct procfs_status *ret)
+{
+	const int fd guard(guard_close) = sys_openat(dirfd, path, O_RDONLY, 0);
+	struct line line = { .used = 0 };
+	bool empty = true;
+	char piece[4096];
+
+	*ret = (struct procfs_status){ 0 };
+	if (fd < 0)
+		return fd;
+	for (;; empty = false) {
+		const ssize_t n = sys_read(fd, piece, sizeof(piece));
+
+		if (n < 0)
+			return (int)n;
+		if (n == 0)
+			return empty ? -ESRCH : 0;
+		feed_status(&line, piece, (size_t)n, ret);
 	}
 }
 
@@ -149,13 +204,18 @@ bool procfs_parse_stat(const char *text, struct procfs_stat *ret)
 	const char *at = strrchr(text, ')');
 	int64_t field[53] = { 0 };
 
+	unsigned int n = 4;
+
 	*ret = (struct procfs_stat){ 0 };
 	if (!at || at[1] != ' ' || !at[2])
 		return false;
 	ret->state = at[2];
 	at += 3;
-	for (unsigned int i = 4; i < 53 && *at == ' '; i++)
-		field[i] = signed_number(at, &at);
+
+	for (; n < 53 && *at == ' '; n++)
+		field[n] = signed_number(at, &at);
+	if (n <= 22)
+		return false;
 	ret->flags = (uint32_t)field[9];
 	ret->utime = (uint64_t)field[14];
 	ret->stime = (uint64_t)field[15];

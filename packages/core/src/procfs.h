@@ -14,9 +14,13 @@
 // Returns the number of bytes or a negative errno.
 ssize_t procfs_read(int dirfd, const char *path, char *buf, size_t size);
 
+// The code for an error of opening or reading a file below /proc/PID.
+enum coresnap_code procfs_error_code(int os_errno);
+
 // The last entries of NSpid, NSpgid, NSsid belong to the process's own pid namespace: the one whose
-// numbers the kernel puts into a core (task_pid_vnr of the dumping thread).
-#define PROCFS_MAX_NS 32
+// numbers the kernel puts into a core (task_pid_vnr of the dumping thread). Below the initial one
+// there are at most 32 (MAX_PID_NS_LEVEL).
+#define PROCFS_MAX_NS 33
 
 struct procfs_status {
 	char state; // R S D T t Z X I
@@ -34,6 +38,10 @@ struct procfs_status {
 
 // proc(5) "/proc/pid/status". Lines that are missing leave zeros.
 void procfs_parse_status(const char *text, struct procfs_status *ret);
+
+// Reads and parses a status file of any length: its "Groups:" can have 65536 entries, and the ids
+// in the pid namespaces come after it. 0 or a negative errno, -ESRCH for an empty file.
+int must_check procfs_read_status(int dirfd, const char *path, struct procfs_status *ret);
 
 struct procfs_stat {
 	char state;

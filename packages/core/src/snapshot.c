@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "arch/layout.h"
-#include "mapname.h"
 #include "procfs.h"
 #include "sys.h"
 
 #define AT_CLKTCK_ 17
 #define TEXT 8192
+#define ERESTARTNOHAND 514 // include/linux/errno.h
 
 struct reader {
 	struct snapshot *snapshot;
@@ -205,10 +205,21 @@ int snapshot_prepare(struct snapshot_options *options, const struct freeze *free
 	return 0;
 }
 
-// Signals pending for the thread alone. Asking for the queue is twenty times cheaper than the text of
-// /proc, and nearly always it is empty. When the queue of all signals is full, some may be pending
-// without an entry in it.
-static int read_pending(const struct reader *r, pid_t tid, uint64_t *ret)
+// Is its signal mask perhaps one that a call such as sigsuspend or ppoll set for its own time? Then
+// PTRACE_GETSIGMASK gives the mask that will come back, and the kernel's core the one in force.
+static bool mask_may_be_lent(const struct arch *arch, const struct thread *thread)
+{
+	const int64_t ret = arch_get_signed(arch, thread->gregs, arch->ret);
+
+	return arch_get_signed(arch, thread->gregs, arch->orig_nr) >= 0 &&
+	       (ret == -ERESTARTNOHAND || ret == -EINTR);
+}
+
+// Signals pending for the thread alone, and those that it blocks. Asking ptrace is twenty times
+// cheaper than the text of /proc, and nearly always tells enough. When the queue of all signals is
+// full, some may be pending without an entry in it.
+static int read_signals(const struct reader *r, const struct thread *thread,
+			struct snap_thread *to)
 {
 	struct {
 		uint64_t off;
@@ -219,16 +230,17 @@ static int read_pending(const struct reader *r, pid_t tid, uint64_t *ret)
 	char path[48], text[TEXT];
 	struct procfs_status status;
 
-	if (!r->status.queue_full &&
-	    sys_call(SYS_ptrace, PTRACE_PEEKSIGINFO, tid, &peek, info) == 0) {
-		*ret = 0;
+	to->sigpend = 0;
+	to->sighold = thread->sigmask;
+	if (!r->status.queue_full && !mask_may_be_lent(r->snapshot->arch, thread) &&
+	    sys_call(SYS_ptrace, PTRACE_PEEKSIGINFO, thread->tid, &peek, info) == 0)
 		return 0;
-	}
-	error_format(path, sizeof(path), "task/%d/status", tid);
+	error_format(path, sizeof(path), "task/%d/status", thread->tid);
 	if (procfs_read(r->target->proc_fd, path, text, sizeof(text)) <= 0)
 		return -ESRCH;
 	procfs_parse_status(text, &status);
-	*ret = status.sig_pending;
+	to->sigpend = status.sig_pending;
+	to->sighold = status.sig_blocked;
 	return 0;
 }
 
@@ -242,10 +254,9 @@ static int read_thread(struct reader *r, const struct thread *thread,
 	else if (read_facts(r->target, thread->tid, &facts) < 0)
 		return -ESRCH;
 	*to = (struct snap_thread){ .tid = facts.ns_tid,
-				    .sighold = thread->sigmask,
 				    .utime_ns = facts.utime * r->tick_ns,
 				    .stime_ns = facts.stime * r->tick_ns };
-	const int ret = read_pending(r, thread->tid, &to->sigpend);
+	const int ret = read_signals(r, thread, to);
 
 	return ret < 0 ? ret : read_regsets(r, thread, to);
 }
@@ -282,76 +293,6 @@ static int read_threads(struct reader *r, const struct snapshot_options *options
 	return s->n_threads ? 0 : lost(r, "the threads", ESRCH);
 }
 
-static uint64_t read_filter(const struct reader *r, const struct snapshot_options *options)
-{
-	char text[64];
-
-	if (options->has_filter)
-		return options->filter;
-	if (procfs_read(r->target->proc_fd, "coredump_filter", text, sizeof(text)) <= 0)
-		return 0x33; // the default of include/linux/mm_types.h
-	return procfs_number(text, 16, NULL);
-}
-
-// An executable inode or ELF magic (vma_dump_size and dump_vma_snapshot in fs/coredump.c).
-static bool keeps_first_page(const struct reader *r, const struct mapping *m)
-{
-	char path[64], magic[SELFMAG];
-	struct statx st;
-
-	if (target_read(r->target, m->start, magic, SELFMAG) == SELFMAG &&
-	    memcmp(magic, ELFMAG, SELFMAG) == 0)
-		return true;
-	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
-		     (unsigned long long)m->end);
-	return sys_statx(r->target->proc_fd, path, 0, &st) == 0 && (st.stx_mode & 0111);
-}
-
-// A file with a name left elsewhere (a hard link) is not "deleted" for the kernel, which asks
-// i_nlink; the text in maps tells of this one name only. Needs a capability; else the text counts.
-static void check_deleted(const struct reader *r, struct mapping *m)
-{
-	char path[64];
-	struct statx st;
-
-	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
-		     (unsigned long long)m->end);
-	if (sys_statx(r->target->proc_fd, path, 0, &st) < 0)
-		return;
-	m->flags &= ~(uint32_t)MAPPING_DELETED;
-	if (st.stx_nlink == 0)
-		m->flags |= MAPPING_DELETED;
-}
-
-static int read_maps(struct reader *r, const struct snapshot_options *options)
-{
-	struct snapshot *s = r->snapshot;
-	size_t kept = 0;
-
-	s->maps = (struct maps){ .arena = s->arena };
-	const int ret = maps_read(&s->maps, r->target->proc_fd, "smaps", r->err);
-
-	if (ret < 0)
-		return ret;
-	mapname_resolve(&s->maps, r->target->proc_fd);
-	s->filter = read_filter(r, options);
-	for (size_t i = 0; i < s->maps.n; i++) {
-		struct mapping m = s->maps.list[i];
-		struct mapping_facts facts = { .filter = s->filter, .page_size = s->page_size };
-
-		if (arena_owns(s->arena, m.start, m.end))
-			continue;
-		if ((m.flags & MAPPING_SHARED) && (m.flags & MAPPING_DELETED))
-			check_deleted(r, &m);
-		if (mapping_wants_first_page(&m, s->filter))
-			facts.first_page_kept = keeps_first_page(r, &m);
-		mapping_select(&m, &facts);
-		s->maps.list[kept++] = m;
-	}
-	s->maps.n = kept;
-	return kept ? 0 : lost(r, "the mappings", ESRCH);
-}
-
 static int read_notes_facts(struct reader *r)
 {
 	struct snapshot *s = r->snapshot;
@@ -384,7 +325,7 @@ int snapshot_take(struct snapshot *snapshot, const struct freeze *freeze,
 	*snapshot = (struct snapshot){ .arena = freeze->arena, .arch = freeze->target->arch,
 				       .page_size = (uint64_t)sysconf(_SC_PAGESIZE) };
 	if ((ret = read_auxv(&r)) < 0 || (ret = read_process(&r)) < 0 ||
-	    (ret = read_threads(&r, options)) < 0 || (ret = read_maps(&r, options)) < 0)
+	    (ret = read_threads(&r, options)) < 0)
 		return ret;
 	return read_notes_facts(&r);
 }

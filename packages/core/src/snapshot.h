@@ -64,7 +64,8 @@ struct thread_facts {
 
 struct snapshot_options {
 	bool has_filter;
-	uint64_t filter;
+	uint64_t filter; // coredump_filter: the caller's, or the target's from snapmaps_ahead()
+	struct maps ahead; // from snapmaps_ahead()
 	const struct thread_facts *facts; // from snapshot_prepare(), in the order of freeze->threads
 	size_t n_facts;
 	int32_t first_tid; // the dumping thread, as the dumper sees its id; 0: the main thread
@@ -75,7 +76,7 @@ struct snapshot_options {
 int must_check snapshot_prepare(struct snapshot_options *options, const struct freeze *freeze,
 				struct coresnap_error *err);
 
-// Reads everything from the frozen target. Mappings of arena itself are left out.
+// Reads everything but the mappings (snapmaps.h) from the frozen target.
 int must_check snapshot_take(struct snapshot *snapshot, const struct freeze *freeze,
 			     const struct snapshot_options *options, struct coresnap_error *err);
 

@@ -32,7 +32,7 @@ enum rank {
 	RANK_REEXECUTE, // an interrupted call that restarts as it was
 	RANK_TIMED,     // a timed call: starts anew with its whole timeout
 	RANK_AGAIN,     // one that has been interrupted before: its number must be found out
-	RANKS,
+	RANKS,          // must not be used
 };
 
 static bool is_timed(const struct arch_remote *facts, int64_t nr)
@@ -83,28 +83,37 @@ static int32_t original_nr(const struct target *target, const struct thread *thr
 	return loaded_nr(target, arch_get(arch, word, 0));
 }
 
-// The rank of a thread, RANKS if it must not be used; *nr gets the call to restart, or -1.
-static enum rank rank_thread(const struct target *target, const struct thread *thread,
-			     const struct victim_memory *memory, int32_t *nr)
+static enum rank rank_thread(const struct target *target, const struct thread *thread)
 {
 	const struct arch *const arch = target->arch;
 	const uint8_t *const gregs = thread->changed ? thread->gregs_out : thread->gregs;
 	const int64_t call = arch_get_signed(arch, gregs, arch->orig_nr);
 	const int64_t ret = arch_get_signed(arch, gregs, arch->ret);
 
-	*nr = -1;
 	if (thread->state != THREAD_STOPPED || thread->gregs_len != arch->gregs_size)
 		return RANKS;
 	// -512 to -516 are the kernel's own (include/linux/errno.h), on their way to a restart.
 	if (call < 0 || ret < -516 || ret > -512)
 		return call == arch->remote->nr.vfork ? RANKS : RANK_USER;
-	*nr = (int32_t)call;
 	if (ret != -516)
 		return RANK_REEXECUTE;
-	if (call != arch->remote->nr.restart_syscall)
-		return RANK_TIMED;
-	*nr = original_nr(target, thread, memory);
-	return *nr < 0 ? RANKS : RANK_AGAIN;
+	return call == arch->remote->nr.restart_syscall ? RANK_AGAIN : RANK_TIMED;
+}
+
+// The call that must be restarted by hand in case of need; false if it cannot be known.
+static bool find_restart(const struct target *target, const struct victim_memory *memory,
+			 enum rank rank, struct victim *victim)
+{
+	const struct arch *const arch = target->arch;
+	const struct thread *const thread = victim->thread;
+
+	if (rank == RANK_USER)
+		victim->restart_nr = -1;
+	else if (rank == RANK_AGAIN)
+		victim->restart_nr = original_nr(target, thread, memory);
+	else
+		victim->restart_nr = (int32_t)arch_get_signed(arch, thread->gregs, arch->orig_nr);
+	return rank != RANK_AGAIN || victim->restart_nr >= 0;
 }
 
 static int refuse(struct coresnap_error *err, const struct thread *thread, const char *why,
@@ -261,8 +270,8 @@ int victim_choose(struct victim *victim, struct freeze *freeze, const struct map
 		for (size_t i = 0; i < freeze->n_threads && looks < MAX_LOOKS; i++) {
 			struct victim found = { .thread = &freeze->threads[i] };
 
-			if (rank_thread(freeze->target, found.thread, memory, &found.restart_nr) !=
-			    rank)
+			if (rank_thread(freeze->target, found.thread) != rank ||
+			    !find_restart(freeze->target, memory, rank, &found))
 				continue;
 			looks++;
 			if (look_closely(freeze->target, maps, &found, &first) == 0) {

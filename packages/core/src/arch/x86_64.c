@@ -15,8 +15,8 @@ extern const struct arch_remote arch_x86_64_remote;
 static const struct arch_regset regsets[] = {
 	{ .owner = "CORE", .type = NT_PRSTATUS, .max_size = 216 },
 	{ .owner = "CORE", .type = NT_FPREGSET, .max_size = 512 },
-	{ .owner = "LINUX", .type = NT_X86_XSTATE, .max_size = X86_MAX_XSTATE },
 	{ .owner = "LINUX", .type = NT_386_IOPERM, .max_size = 8192 },
+	{ .owner = "LINUX", .type = NT_X86_XSTATE, .max_size = X86_MAX_XSTATE },
 	{ .owner = "LINUX", .type = NT_X86_SHSTK, .max_size = 8 },
 };
 

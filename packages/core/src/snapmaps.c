@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "snapmaps.h"
+
+#include <elf.h>
+#include <string.h>
+
+#include "mapname.h"
+#include "procfs.h"
+#include "sys.h"
+
+// The default of coredump_filter (MMF_DUMP_FILTER_DEFAULT in include/linux/mm_types.h).
+#define DEFAULT_FILTER 0x33
+
+static void link_path(const struct mapping *m, char *path, size_t size)
+{
+	error_format(path, size, "map_files/%llx-%llx", (unsigned long long)m->start,
+		     (unsigned long long)m->end);
+}
+
+// An executable inode or ELF magic (vma_dump_size and dump_vma_snapshot in fs/coredump.c). The
+// image is where the bytes are read: the target, or the copy of it.
+static bool keeps_first_page(const struct target *image, const struct mapping *m)
+{
+	char path[64], magic[SELFMAG];
+	struct statx st;
+
+	if (target_read(image, m->start, magic, SELFMAG) == SELFMAG &&
+	    memcmp(magic, ELFMAG, SELFMAG) == 0)
+		return true;
+	link_path(m, path, sizeof(path));
+	return sys_statx(image->proc_fd, path, 0, &st) == 0 && (st.stx_mode & 0111);
+}
+
+// A file with a name left elsewhere (a hard link) is not "deleted" for the kernel, which asks
+// i_nlink; the text in maps tells of this one name only. Needs a capability; else the text counts.
+static void check_deleted(const struct target *target, struct mapping *m)
+{
+	char path[64];
+	struct statx st;
+
+	link_path(m, path, sizeof(path));
+	if (sys_statx(target->proc_fd, path, 0, &st) < 0)
+		return;
+	m->flags &= ~(uint32_t)MAPPING_DELETED;
+	if (st.stx_nlink == 0)
+		m->flags |= MAPPING_DELETED;
+}
+
+static void select_mapping(struct mapping *m, uint64_t filter, uint64_t page_size,
+			   const struct target *image)
+{
+	struct mapping_facts facts = { .filter = filter, .page_size = page_size };
+
+	if (mapping_wants_first_page(m, filter))
+		facts.first_page_kept = keeps_first_page(image, m);
+	mapping_select(m, &facts);
+}
+
+// Reads the list from maps or smaps, without the dumper's own memory.
+static int read_list(struct snapshot *s, const struct target *target, const char *file,
+		     struct coresnap_error *err)
+{
+	size_t kept = 0;
+
+	s->maps = (struct maps){ .arena = s->arena };
+	const int ret = maps_read(&s->maps, target->proc_fd, file, err);
+
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < s->maps.n; i++) {
+		struct mapping m = s->maps.list[i];
+
+		if (arena_owns(s->arena, m.start, m.end))
+			continue;
+		if ((m.flags & MAPPING_SHARED) && (m.flags & MAPPING_DELETED))
+			check_deleted(target, &m);
+		s->maps.list[kept++] = m;
+	}
+	s->maps.n = kept;
+	mapname_resolve(&s->maps, target->proc_fd);
+	if (kept)
+		return 0;
+	return error_set(err, CORESNAP_E_TARGET_GONE, ESRCH,
+			 "process %d has no memory any more: it has exited", target->pid);
+}
+
+int snapmaps_ahead(struct snapshot_options *options, const struct target *target,
+		   struct arena *arena, struct coresnap_error *err)
+{
+	char text[64];
+
+	if (!options->has_filter) {
+		options->filter = DEFAULT_FILTER;
+		if (procfs_read(target->proc_fd, "coredump_filter", text, sizeof(text)) > 0)
+			options->filter = procfs_number(text, 16, NULL);
+	}
+	options->ahead = (struct maps){ .arena = arena };
+	return maps_read(&options->ahead, target->proc_fd, "smaps", err);
+}
+
+uint64_t snapmaps_estimate(const struct snapshot_options *options)
+{
+	uint64_t size = 0;
+
+	for (size_t i = 0; i < options->ahead.n; i++) {
+		const struct mapping *m = &options->ahead.list[i];
+		const bool shared = m->flags & MAPPING_SHARED;
+
+		if (!(m->flags & (MAPPING_DONTDUMP | MAPPING_IO)))
+			size += shared ? m->resident : m->anonymous;
+	}
+	return size;
+}
+
+int snapmaps_whole(struct snapshot *s, const struct target *target,
+		   const struct snapshot_options *options, struct coresnap_error *err)
+{
+	const int ret = read_list(s, target, "smaps", err);
+
+	if (ret < 0)
+		return ret;
+	s->filter = options->filter;
+	for (size_t i = 0; i < s->maps.n; i++)
+		select_mapping(&s->maps.list[i], s->filter, s->page_size, target);
+	return 0;
+}
+
+static bool same_mapping(const struct mapping *a, const struct mapping *b)
+{
+	const uint32_t visible = MAPPING_READ | MAPPING_WRITE | MAPPING_EXEC | MAPPING_SHARED;
+
+	return a->start == b->start && a->end == b->end && a->offset == b->offset &&
+	       a->inode == b->inode && a->dev_major == b->dev_major &&
+	       a->dev_minor == b->dev_minor && ((a->flags ^ b->flags) & visible) == 0;
+}
+
+// The mapping of an ascending list that is the same; *at moves on.
+static const struct mapping *find_same(const struct maps *list, size_t *at,
+				       const struct mapping *m)
+{
+	while (*at < list->n && list->list[*at].start < m->start)
+		++*at;
+	return *at < list->n && same_mapping(&list->list[*at], m) ? &list->list[*at] : NULL;
+}
+
+static void take_details(struct mapping *m, const struct mapping *from)
+{
+	const uint32_t details = MAPPING_DONTDUMP | MAPPING_IO | MAPPING_HUGETLB |
+				 MAPPING_DONTFORK | MAPPING_WIPEONFORK | MAPPING_PFN;
+
+	m->flags = (m->flags & ~details) | (from->flags & details);
+	m->anonymous = from->anonymous;
+	m->resident = from->resident;
+}
+
+int snapmaps_unforkable(struct snapshot *s, const struct target *target,
+			const struct snapshot_options *options, struct coresnap_error *err)
+{
+	size_t at = 0;
+	const int ret = read_list(s, target, "maps", err);
+
+	if (ret < 0)
+		return ret;
+	s->filter = options->filter;
+	for (size_t i = 0; i < s->maps.n; i++) {
+		struct mapping *m = &s->maps.list[i];
+		const struct mapping *known = find_same(&options->ahead, &at, m);
+
+		// A shared mapping that appeared meanwhile may be device memory or not be wanted.
+		if (!known && (m->flags & MAPPING_SHARED))
+			return snapmaps_whole(s, target, options, err);
+		if (known)
+			take_details(m, known);
+		// A page written since then.
+		if ((m->flags & (MAPPING_DONTFORK | MAPPING_WIPEONFORK)) && !m->anonymous)
+			return snapmaps_whole(s, target, options, err);
+		if (mapping_unforkable(m))
+			select_mapping(m, s->filter, s->page_size, target);
+	}
+	return 0;
+}
+
+int snapmaps_from_copy(struct snapshot *s, const struct target *image, struct coresnap_error *err)
+{
+	struct maps copied = { .arena = s->arena };
+	size_t at = 0;
+	const int ret = maps_read(&copied, image->proc_fd, "smaps", err);
+
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < s->maps.n; i++) {
+		struct mapping *m = &s->maps.list[i];
+		const struct mapping *same = find_same(&copied, &at, m);
+
+		if (mapping_unforkable(m))
+			continue; // staged in the pause
+		if (same)
+			take_details(m, same);
+		// Marked MADV_DONTFORK or MADV_WIPEONFORK in the moment between.
+		const bool lost = !same || mapping_unforkable(m);
+
+		select_mapping(m, s->filter, s->page_size, image);
+		if (lost && m->dump_size)
+			m->flags |= MAPPING_LOST;
+	}
+	return 0;
+}

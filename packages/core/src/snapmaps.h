@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The mappings of a snapshot: which there are, and how much of each is kept.
+//
+// smaps tells all but walks the page tables: 10 ms and more for each GiB. A process that is stopped
+// only for a fork is spared that: smaps is read ahead, while it runs; in the pause maps tells which
+// mappings there are; and what the first could not know is read from the copy afterwards.
+#ifndef CORESNAP_SNAPMAPS_H
+#define CORESNAP_SNAPMAPS_H
+
+#include "maps.h"
+#include "snapshot.h"
+#include "target.h"
+
+// Reads smaps of the running target, and its coredump_filter unless the caller brought one.
+int must_check snapmaps_ahead(struct snapshot_options *options, const struct target *target,
+			      struct arena *arena, struct coresnap_error *err);
+
+// About how many bytes a core of it will have.
+uint64_t snapmaps_estimate(const struct snapshot_options *options);
+
+// In the pause, for the method stop: everything, from smaps.
+int must_check snapmaps_whole(struct snapshot *snapshot, const struct target *target,
+			      const struct snapshot_options *options, struct coresnap_error *err);
+
+// In the pause, for a copy: the list, and what is kept of the mappings that the copy will not have
+// as they are now (mapping_unforkable()).
+int must_check snapmaps_unforkable(struct snapshot *snapshot, const struct target *target,
+				   const struct snapshot_options *options,
+				   struct coresnap_error *err);
+
+// After the pause: the rest, from the copy. Marks MAPPING_LOST what turns out to be missing there.
+int must_check snapmaps_from_copy(struct snapshot *snapshot, const struct target *image,
+				  struct coresnap_error *err);
+
+#endif
