@@ -22,8 +22,12 @@
 //
 // H is let go of early because T's parent could not reap T while a thread of it is traced. H shares
 // T's cwd and root, lest it pin what T has left. G shares nothing but the descriptors, and those
-// only until copy_settle(): a copied table would cost time in the pause and hold files that T closes
-// meanwhile. Not CLONE_SYSVSEM: T's semaphore undo would then wait for the end of G.
+// only until copy_settle(): a copied table would cost time in the pause and hold files that T
+// closes meanwhile. Not CLONE_SYSVSEM: T's semaphore undo would then wait for the end of G.
+//
+// What remains possible. A process that calls execve during the dump loses H by it: it gets a
+// SIGCHLD when G ends, and copy_release() has it reap G. A timed call of X that D's death makes
+// restart from its start takes longer than asked. A waitpid(__WALL) of the program sees G.
 #include "copy.h"
 
 #include <elf.h>
@@ -123,8 +127,8 @@ static int check_filter(const struct copy *copy, struct freeze *freeze, struct c
 		     "can read the target's, or use the method stop");
 	if (ret == -EACCES)
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
-				 "the seccomp filter of thread %d forbids system call %d, which the "
-				 "copy needs", tid, calls[denied].nr);
+				 "the seccomp filter of thread %d forbids system call %d, which "
+				 "the copy needs", tid, calls[denied].nr);
 	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 			 "thread %d has a seccomp filter that we may not read (%s)", tid,
 			 error_errno_name(-ret));
@@ -180,8 +184,8 @@ int copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *m
 	    gadget_find(&copy->gadgets, target, maps) < 0) {
 		error_remedy(err, "Use the method stop, which injects nothing");
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
-				 "no system call instruction was found in the vdso, the C library or "
-				 "the executable of process %d", target->pid);
+				 "no system call instruction was found in the vdso, the C library "
+				 "or the executable of process %d", target->pid);
 	}
 	return copy->victim.seccomp ? check_filter(copy, freeze, err) : 0;
 }

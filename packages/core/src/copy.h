@@ -31,7 +31,7 @@ struct copy {
 	size_t frame_size;
 	uint8_t *frame_bytes;
 	bool strict_timeouts; // as given to restart_calls(); for the second stop in copy_release()
-	// private to copy.c
+	// private to the copy_* files
 	struct gadgets gadgets;
 	struct victim victim; // X; its thread is valid while the target is frozen
 	struct victim_memory memory;
@@ -44,8 +44,8 @@ struct copy {
 #define COPY_NONE ((struct copy){ .mem_fd = -1, .pagemap_fd = -1, .proc_fd = -1 })
 
 // Looks through the code of the running target for what injected calls will run on, so that it need
-// not be done in the pause (about 0.4 ms). Optional, before freeze_stop(); cannot fail: what it does
-// not find is looked for again.
+// not be done in the pause (about 0.3 ms). Optional, before freeze_stop(); cannot fail: what it
+// does not find is looked for again.
 void copy_prepare(struct copy *copy, const struct target *target);
 
 // Can a copy be made of this frozen target? 0, or a negative errno with the reason and the remedy

@@ -251,9 +251,9 @@ static bool read_status(int dirfd, const char *path, struct procfs_status *statu
 	return true;
 }
 
-// execve ends H, which leaves G to the new program: a zombie that it knows nothing of. (It also gets
-// a SIGCHLD that we cannot keep from it: do_notify_parent() in kernel/signal.c sends that for any
-// exit signal if the parent has called execve since.) Its pid in the target's namespace, or 0.
+// execve ends H, which leaves G to the new program: a zombie that it knows nothing of. (It also
+// gets a SIGCHLD that we cannot keep from it: do_notify_parent() in kernel/signal.c sends that for
+// any exit signal if the parent has called execve since.) Its pid in the target's namespace, or 0.
 static pid_t orphan(const struct copy *copy, pid_t pid)
 {
 	struct procfs_status copy_status, status;

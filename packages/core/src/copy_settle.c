@@ -159,8 +159,8 @@ static int settle(struct copy *copy)
 	int64_t result;
 	int ret = write_names(copy);
 
-	// The filter that G inherited allows what the target must be able to survive; these calls it
-	// need not. Takes CAP_SYS_ADMIN, as reading the filter did.
+	// The filter that G inherited was only asked about the calls that make the copy. Takes
+	// CAP_SYS_ADMIN, as reading the filter did.
 	if (ret == 0 && copy->victim.seccomp)
 		ret = (int)remote_ptrace(PTRACE_SETOPTIONS, copy->pid, 0,
 					 PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD |

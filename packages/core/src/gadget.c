@@ -58,7 +58,9 @@ static uint64_t search(const uint8_t *buf, size_t size, uint64_t address,
 static void search_all(struct gadgets *gadgets, const struct arch_remote *facts,
 		       const uint8_t *buf, size_t size, uint64_t address)
 {
-	for (size_t i = 0; i < sizeof(facts->call) / sizeof(facts->call[0]) && !gadgets->call; i++) {
+	for (size_t i = 0; i < sizeof(facts->call) / sizeof(facts->call[0]); i++) {
+		if (gadgets->call)
+			break;
 		gadgets->call = search(buf, size, address, &facts->call[i]);
 		gadgets->pops = facts->call[i].pops;
 	}

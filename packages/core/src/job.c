@@ -18,6 +18,11 @@ static int cancel_check(void *arg)
 	struct job *job = arg;
 
 	job->progress.done = job->sink.pos;
+	// Killed while it is stopped for a slow reader: its parent shall not wait for that one.
+	if (job->progress.stopped && target_exited(&job->target)) {
+		job->target_died = true;
+		return 1;
+	}
 	return __atomic_load_n(&job->dumper.cancel, __ATOMIC_RELAXED);
 }
 
@@ -301,6 +306,22 @@ static int dump(struct job *job)
 	return choose_and_dump(job);
 }
 
+static int incomplete(struct job *job)
+{
+	char threads[64] = "", bytes[64] = "";
+
+	if (job->result.missed)
+		error_format(threads, sizeof(threads), "%u thread%s did not stop in time",
+			     job->result.missed, job->result.missed == 1 ? "" : "s");
+	if (job->mem.bytes_unreadable)
+		error_format(bytes, sizeof(bytes), "%llu bytes could not be read",
+			     (unsigned long long)job->mem.bytes_unreadable);
+	error_set(&job->error, CORESNAP_E_INCOMPLETE, 0,
+		  "the core of process %d was written, but %s%s%s", job->pid, threads,
+		  *threads && *bytes ? " and " : "", bytes);
+	return CORESNAP_E_INCOMPLETE;
+}
+
 int job_run(struct job *job)
 {
 	struct coresnap_result *result = &job->result;
@@ -312,6 +333,11 @@ int job_run(struct job *job)
 	job->sink.cancel = (struct sink_cancel){ .check = cancel_check, .arg = job };
 	const int ret = dump(job);
 
+	if (job->target_died) {
+		job->error = (struct coresnap_error){ 0 };
+		error_set(&job->error, CORESNAP_E_TARGET_GONE, ESRCH,
+			  "process %d went away while its core was written", job->pid);
+	}
 	// Whatever happened, the target runs.
 	thaw(job);
 	copy_release(&job->copy);
@@ -321,12 +347,7 @@ int job_run(struct job *job)
 	result->memory_fd = job->memory_fd;
 	if (ret < 0)
 		return job->error.code ? job->error.code : CORESNAP_E_FAILED;
-	if (result->missed || job->mem.bytes_unreadable) {
-		error_set(&job->error, CORESNAP_E_INCOMPLETE, 0,
-			  "the core is complete but for %u threads that did not stop in time and "
-			  "%llu bytes that could not be read", result->missed,
-			  (unsigned long long)job->mem.bytes_unreadable);
-		return CORESNAP_E_INCOMPLETE;
-	}
+	if (result->missed || job->mem.bytes_unreadable)
+		return incomplete(job);
 	return CORESNAP_OK;
 }

@@ -25,6 +25,7 @@ struct job {
 	struct snapshot_options what;
 
 	struct target target;
+	bool target_died; // while it was stopped
 	struct freeze freeze;
 	struct snapshot snapshot;
 	struct mem mem;

@@ -47,7 +47,7 @@ static long ask(int maps_fd, int proc_fd, const struct mapping *m, char *name)
 	return sys_call(SYS_readlinkat, proc_fd, path, name, NAME_MAX_BYTES);
 }
 
-void mapname_resolve(struct maps *maps, int proc_fd)
+static void resolve_escaped(struct maps *maps, int proc_fd)
 {
 	int maps_fd guard(guard_close) = -1;
 
@@ -67,4 +67,29 @@ void mapname_resolve(struct maps *maps, int proc_fd)
 			m->name_len = (uint32_t)len;
 		}
 	}
+}
+
+static void strip_root(struct maps *maps, int proc_fd)
+{
+	char *root = arena_alloc(maps->arena, NAME_MAX_BYTES);
+	const long len = root ? sys_call(SYS_readlinkat, proc_fd, "root", root, NAME_MAX_BYTES) : 0;
+
+	// "/" for a process without one, and for a container with a root mount of its own.
+	if (len <= 1)
+		return;
+	for (size_t i = 0; i < maps->n; i++) {
+		struct mapping *m = &maps->list[i];
+
+		if (mapping_has_file(m) && m->name_len > len && m->name[len] == '/' &&
+		    memcmp(m->name, root, (size_t)len) == 0) {
+			m->name += len;
+			m->name_len -= (uint32_t)len;
+		}
+	}
+}
+
+void mapname_resolve(struct maps *maps, int proc_fd)
+{
+	resolve_escaped(maps, proc_fd);
+	strip_root(maps, proc_fd);
 }

@@ -3,8 +3,8 @@
 //
 // X: the thread, stopped   D: the dumper
 //
-//   D: writes below X's stack pointer a signal frame that holds X's registers and signal mask, and
-//      above it [address of a sigreturn sequence]
+//   D: writes below X's stack pointer the address of a sigreturn sequence, and behind it the signal
+//      frame that this reads, with X's registers and signal mask
 //   D: one SETREGSET: pc = "syscall; ret", sp = that word       from here X restores itself
 //   D: blocks all signals of X (the frame undoes it)
 //   D: PTRACE_SYSCALL, twice; reads the result

@@ -270,10 +270,11 @@ static int rename_new(struct sink *sink)
 
 int sink_file_publish(struct sink *sink, struct coresnap_error *err)
 {
-	// NFS reports at the close what it could not write. After EINTR the descriptor is gone too.
-	int ret = sys_close(sink->fd);
+	// NFS reports at a close what it could not write, and at that of a duplicate as well. The
+	// descriptor itself stays: in the dumper's process it is a copy, which its opener closes.
+	const int copy = (int)sys_call(SYS_fcntl, sink->fd, F_DUPFD_CLOEXEC, 0);
+	int ret = copy < 0 ? 0 : sys_close(copy);
 
-	sink->fd = -1;
 	if (ret < 0 && ret != -EINTR)
 		return sink_write_error(sink, -ret, err);
 	if (sink->force) {

@@ -286,7 +286,7 @@ int victim_choose(struct victim *victim, struct freeze *freeze, const struct map
 	}
 	error_remedy(err, "Use the method stop, which injects nothing");
 	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
-			 "every thread of process %d is in a timed system call that was interrupted "
-			 "before, and would see it fail if the dumper were killed now",
+			 "every thread of process %d is in a timed system call that was "
+			 "interrupted before, and would see it fail if the dumper were killed now",
 			 freeze->target->pid);
 }

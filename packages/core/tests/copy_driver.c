@@ -3,7 +3,7 @@
 //
 // copy_driver PID [hold]: with hold it prints "COPY HELPER" when the copy has settled and waits for
 // a byte on standard input. CORESNAP_KILL_AT=N: kills itself at the Nth kill point. Prints how many
-// there are, and the pause in ns.
+// there are, and what the pause was spent on.
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #include "sys.h"
 
 static long steps, kill_at;
+static uint64_t chosen_ns, created_ns; // how long they took
 
 void coresnap_step(void)
 {
@@ -30,6 +31,7 @@ static int make(struct target *target, struct freeze *freeze, struct copy *copy,
 
 	if (ret < 0)
 		return ret;
+	copy_prepare(copy, target);
 	coresnap_step();
 	freeze_init(freeze, target, freeze->arena);
 	ret = freeze_stop(freeze, 5000000000, err);
@@ -39,9 +41,13 @@ static int make(struct target *target, struct freeze *freeze, struct copy *copy,
 	if (ret < 0)
 		return ret;
 	restart_calls(freeze, false);
+	const uint64_t began = sys_now_ns();
+
 	ret = copy_possible(copy, freeze, &maps, err);
+	chosen_ns = sys_now_ns() - began;
 	if (ret == 0)
 		ret = copy_create(copy, freeze, err);
+	created_ns = sys_now_ns() - began - chosen_ns;
 	coresnap_step();
 	return ret;
 }
@@ -84,8 +90,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s (%s)\n", err.what, err.remedy);
 		return 1;
 	}
-	printf("steps %ld pause %llu victim %d\n", steps,
-	       (unsigned long long)(freeze.ended_ns - freeze.began_ns), tid);
+	printf("steps %ld, thread %d; ns: pause %llu, choice %llu, copy %llu\n", steps, tid,
+	       (unsigned long long)(freeze.ended_ns - freeze.began_ns),
+	       (unsigned long long)chosen_ns, (unsigned long long)created_ns);
 	arena_deinit(&arena);
 	return 0;
 }

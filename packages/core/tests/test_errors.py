@@ -110,7 +110,11 @@ def test_options_without_meaning_are_usage_errors(options: dict[str, object]) ->
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("to", ["", b"a\0b", -1, 2**31, io.BytesIO()], ids=repr)
+@pytest.mark.parametrize(
+    "to",
+    ["", b"a\0b", -1, 2**31, io.BytesIO()],
+    ids=["empty", "nul", "negative", "large", "bytesio"],
+)
 def test_outputs_without_meaning_are_usage_errors(to: object) -> None:
     with pytest.raises(coresnap.UsageError):
         coresnap.dump_self(to)  # type: ignore[arg-type]

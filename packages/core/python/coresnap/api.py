@@ -30,7 +30,7 @@ def dump(
     to: Destination,
     *,
     method: Method | str = Method.AUTO,
-    filter: int | None = None,
+    filter: int | None = None,  # noqa: A002 (the kernel's word)
     strict_timeouts: bool = False,
     force: bool = False,
     undumpable: bool = False,
@@ -74,7 +74,7 @@ def dump_self(
     to: Destination,
     *,
     method: Method | str = Method.AUTO,
-    filter: int | None = None,
+    filter: int | None = None,  # noqa: A002 (the kernel's word)
     strict_timeouts: bool = False,
     force: bool = False,
     undumpable: bool = False,
@@ -99,7 +99,7 @@ def open_stream(
     pid: int | None = None,
     *,
     method: Method | str = Method.AUTO,
-    filter: int | None = None,
+    filter: int | None = None,  # noqa: A002 (the kernel's word)
     strict_timeouts: bool = False,
     undumpable: bool = False,
     stage_budget: int | None = None,
@@ -186,7 +186,7 @@ def _fileno(file: SupportsFileno) -> int:
 
 def _options(
     method: Method | str,
-    filter: int | None,
+    filter_bits: int | None,
     strict_timeouts: bool,
     force: bool,
     undumpable: bool,
@@ -195,7 +195,7 @@ def _options(
 ) -> Options:
     return Options(
         method=_method(method),
-        filter=_filter(filter),
+        filter=_filter(filter_bits),
         strict_timeouts=strict_timeouts,
         force=force,
         undumpable=undumpable,
@@ -213,12 +213,12 @@ def _method(method: Method | str) -> Method:
         ) from None
 
 
-def _filter(filter: int | None) -> int | None:
-    if filter is not None and not 0 <= operator.index(filter) < 2**64:
+def _filter(bits: int | None) -> int | None:
+    if bits is not None and not 0 <= operator.index(bits) < 2**64:
         raise UsageError(
-            f"filter {filter} is no set of bits", remedy="see core(5), for instance 0x33"
+            f"filter {bits} is no set of bits", remedy="see core(5), for instance 0x33"
         )
-    return filter
+    return bits
 
 
 def _stage_budget(size: int | None) -> int | None:

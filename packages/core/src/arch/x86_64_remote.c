@@ -27,8 +27,8 @@ enum {
 	UC_STRICT_RESTORE_SS = 4,
 };
 
-// Where in gregs the first words of sigcontext_64 come from: r8…r15, di, si, bp, bx, dx, ax, cx, sp,
-// ip, flags.
+// Where in gregs the first words of sigcontext_64 come from: r8…r15, di, si, bp, bx, dx, ax, cx,
+// sp, ip, flags.
 static const uint8_t gregs_of[] = { 72,	 64,  56, 48, 24, 16, 8,  0,   112,
 				    104, 32,  40, 96, 80, 88, 152, 128, 144 };
 

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Living C programs for the tests of the library: compiled, started, asked, looked at in /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+PROGRAMS = TESTS / "programs"
+INCLUDE = TESTS.parent / "include"
+DEADLINE = 30.0  # seconds, for a machine under load
+AT_ONCE = 2.0  # seconds, for what must not wait for the end of a dump
+NOBODY = 65534
+CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror"]
+COMPILERS = {64: "gcc", 32: "i686-linux-gnu-gcc"}
+BUILDS = {64: "CORESNAP_BUILD", 32: "CORESNAP_BUILD32"}
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def build(*, bits: int = 64) -> Path:
+    """Where meson built the library of that word size; skips without."""
+    name = BUILDS[bits]
+    place = os.environ.get(name)
+    if not place:
+        pytest.skip(f"{name} does not name a build directory of the library")
+    return Path(place)
+
+
+def tool() -> Path:
+    """The static coresnap-dump; skips without."""
+    place = os.environ.get("CORESNAP_DUMP")
+    if not place:
+        pytest.skip("CORESNAP_DUMP does not name the program coresnap-dump")
+    return Path(place)
+
+
+def need(name: str) -> str:
+    """The path of a program of the system; skips without."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no {name} here")
+    return found
+
+
+@cache
+def runs_32bit(program: Path) -> bool:
+    """Does this kernel run the 32-bit program at all?"""
+    try:
+        subprocess.run([program], capture_output=True, timeout=DEADLINE)
+    except OSError:
+        return False
+    return True
+
+
+def compile_program(
+    name: str, where: Path, *options: str | Path, bits: int = 64, out: str | None = None
+) -> Path:
+    """Compile ``programs/NAME.c``; ``options`` come behind the source."""
+    compiler = need(COMPILERS[bits])
+    made = where / (out or f"{name}{bits}")
+    argv = [compiler, *CFLAGS, f"-I{INCLUDE}", "-o", made, PROGRAMS / f"{name}.c", *options]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+class Subject:
+    """A program that answers each line on its standard input by one line."""
+
+    def __init__(self, *argv: str | Path, user: int | None = None) -> None:
+        extra = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
+        self.process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            cwd="/",
+            **extra,  # type: ignore[call-overload]
+        )
+        self.pid: int = self.process.pid
+        assert self.line() == "ready"
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE)
+        assert ready, f"process {self.pid} said nothing for {DEADLINE:.0f} s"
+        text: str = self.process.stdout.readline()
+        assert text, f"process {self.pid} ended with {self.process.wait(DEADLINE)}"
+        return text.rstrip("\n")
+
+    def ask(self, *words: object) -> str:
+        """Its answer to one line."""
+        assert self.process.stdin is not None
+        print(*words, file=self.process.stdin, flush=True)
+        return self.line()
+
+    def tell(self, *words: object) -> None:
+        """Do as asked; the answer must be "ok"."""
+        assert self.ask(*words) == "ok"
+
+    def number(self, *words: object) -> int:
+        """The number that is its answer."""
+        return int(self.ask(*words))
+
+    def end(self) -> None:
+        """Kill it, whatever it does."""
+        self.process.kill()
+        self.process.wait(DEADLINE)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+
+def status(pid: int, field: str) -> str:
+    """One line of /proc/PID/status without its name."""
+    for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
+        if line.startswith(field + ":"):
+            return line.partition(":")[2].strip()
+    raise AssertionError(f"no {field} in the status of {pid}")
+
+
+def threads(pid: int) -> set[int]:
+    """The thread ids of a process."""
+    return {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
+
+
+def _parent(pid: str) -> int:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(text.rpartition(") ")[2].split()[1])
+
+
+def children(pid: int) -> list[int]:
+    """All children of a process, zombies included."""
+    return [
+        int(entry)
+        for entry in os.listdir("/proc")
+        if entry.isdecimal() and _parent(entry) == pid
+    ]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a dump must leave as it was."""
+
+    state: str
+    tracer: str
+    threads: frozenset[int]
+    children: tuple[int, ...]
+    files: frozenset[tuple[str, str]]
+
+
+def footprint(pid: int) -> Footprint:
+    """How a process looks from outside. The state is that of its main thread."""
+    links = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        links[entry.name] = os.readlink(entry)
+    return Footprint(
+        state=status(pid, "State"),
+        tracer=status(pid, "TracerPid"),
+        threads=frozenset(threads(pid)),
+        children=tuple(children(pid)),
+        files=frozenset(links.items()),
+    )
+
+
+def wait_gone(fd: int, *, seconds: float = DEADLINE) -> bool:
+    """Has the process behind a pidfd ended (or ends now)?"""
+    return bool(select.select([fd], [], [], seconds)[0])
+
+
+def until_undisturbed(subject: Subject, before: Footprint) -> None:
+    """Wait until a subject looks as before; each look comes after an answer of it."""
+    end = time.monotonic() + DEADLINE
+    while True:
+        assert subject.ask("ping") == "pong"
+        now = footprint(subject.pid)
+        if now == before:
+            return
+        assert time.monotonic() < end, f"{now} instead of {before}"
+
+
+class Held:
+    """A dump to a pipe that nobody reads yet: begun, and stuck until the pipe is read.
+
+    The target runs already (``fork``), or is stopped (``stop`` without memory to stage bytes in).
+    """
+
+    def __init__(self, pid: int, *options: str) -> None:
+        read_fd, write_fd = os.pipe()
+        self.pipe = os.fdopen(read_fd, "rb", buffering=0)
+        self.process = subprocess.Popen(
+            [tool(), "-o", "-", *options, str(pid)], stdout=write_fd, stderr=subprocess.PIPE
+        )
+        os.close(write_fd)
+        ready, _, _ = select.select([self.pipe], [], [], DEADLINE)
+        assert ready, f"the dump of {pid} did not begin"
+        # The end of the pipe would be readable, too.
+        assert self.process.poll() is None, self.talk()
+        found = [child for child in children(pid) if is_copy(child)]
+        self.copy = found[0] if found else 0
+
+    def talk(self) -> str:
+        """What it says on standard error until it ends."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read().decode()
+
+    def is_going_on(self) -> bool:
+        """Is it still stuck?"""
+        return self.process.poll() is None
+
+    def finish(self, core: Path | None = None) -> int:
+        """Read the pipe to its end, into a file if given. Returns the exit code."""
+        with core.open("wb") if core else open(os.devnull, "wb") as to:
+            shutil.copyfileobj(self.pipe, to, 1 << 20)
+        return self.process.wait(DEADLINE)
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE)
+        self.pipe.close()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+def is_copy(pid: int) -> bool:
+    """Is it a copy that the method fork made?"""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "coresnap-copy\n"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def run_tool(
+    *arguments: str | Path, program: Path | None = None, **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Run coresnap-dump to its end."""
+    argv: Sequence[str | Path] = [program or tool(), *arguments]
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        argv,
+        stdin=subprocess.DEVNULL,
+        **{"capture_output": True, "text": True, "timeout": DEADLINE, **options},
+    )
+
+
+@contextlib.contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """Stop a process by job control for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
