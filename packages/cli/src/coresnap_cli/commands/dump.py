@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`coresnap dump`: take cores of running processes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+import coresnap
+from coresnap_cli import paths, processes, talk, units
+from coresnap_cli.escape import printable
+from coresnap_cli.exit_codes import ExitCode
+from coresnap_cli.progress import reporter
+
+_STDOUT = 1
+_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process and the place of its core; `path` None is stdout."""
+
+    pid: int
+    path: Path | None
+
+    @property
+    def place(self) -> str:
+        """Where the core goes, for people."""
+        return "standard output" if self.path is None else printable(os.fsencode(self.path))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  coresnap dump 4242                        core.4242 in this directory
+  coresnap dump -n nginx -o /var/tmp/n.core
+  coresnap dump 4242 -o - | zstd > 4242.core.zst
+  coresnap dump 4242 4243 -o /var/tmp       /var/tmp/core.4242 and …/core.4243
+  coresnap dump 4242 --json | jq '.dumps[0].pause_ns'
+"""
+)
+@click.argument("pids", metavar="(PID… | -n NAME)", nargs=-1)
+@click.option("-n", "--name", help="The process with exactly this comm or executable path.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH|-",
+    help="File, directory, or - for standard output.  [default: core.PID]",
+)  # fmt: skip
+@click.option(
+    "--method", type=click.Choice(["auto", "fork", "stop"]), default="auto", show_default=True,
+    help="fork: stopped for the time of a fork; stop: nothing is injected into the process.",
+)  # fmt: skip
+@click.option(
+    "--filter", "filter_", callback=units.number, metavar="BITS",
+    help="Use these bits (see core(5)) instead of /proc/PID/coredump_filter, as 0x33.",
+)  # fmt: skip
+@click.option(
+    "--strict-timeouts", is_flag=True,
+    help="Let interrupted calls with a finite timeout fail with EINTR instead of starting anew.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace an existing regular file.")
+@click.option(
+    "--undumpable", is_flag=True,
+    help="Dump also what the kernel would not: setuid programs, PR_SET_DUMPABLE 0.",
+)  # fmt: skip
+@click.option(
+    "--stage-budget", callback=units.number, metavar="BYTES",
+    help="Memory that the method stop may use (64M, 2G).  [default: 1/8 of what is available]",
+)  # fmt: skip
+@click.option(
+    "--stop-timeout", callback=units.seconds, metavar="SECONDS",
+    help="How long to wait for all threads to stop.  [default: 1]",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; on stderr with -o -.")
+@click.option(
+    "--progress", type=click.Choice(["auto", "plain", "none"]), default="auto", show_default=True,
+    help="A bar on a terminal (auto), a line each second (plain), or nothing.",
+)  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def dump(
+    pids: tuple[str, ...], name: str | None, output: Path | None, as_json: bool, quiet: bool,
+    progress: str, **options: Any,
+) -> int:  # fmt: skip
+    """Take a core of each running process PID; the processes go on.
+
+    The core has all threads and is what the kernel would have written at that instant.
+    """
+    jobs = plan_jobs(_chosen(pids, name), output)
+    json_file = sys.stderr if _to_stdout(jobs) else sys.stdout
+    done: list[dict[str, Any]] = []
+    code = ExitCode.OK
+    for job in jobs:
+        try:
+            with reporter("none" if quiet else progress, f"process {job.pid}") as report:
+                result = _dump_one(job, options, report)
+        except coresnap.Incomplete as error:
+            result = error.result
+            failure: coresnap.CoresnapError | None = error
+        except coresnap.CoresnapError as error:
+            talk.complain(printable(error.what), printable(error.remedy))
+            done.append({"pid": job.pid, "ok": False, "error": error_fields(error)})
+            code = code or ExitCode(error.exit_code)
+            continue
+        else:
+            failure = None
+        done.append({"pid": job.pid, "ok": failure is None, **result_fields(result, job)})
+        if failure is not None:
+            talk.complain(printable(failure.what), printable(failure.remedy))
+            done[-1]["error"] = error_fields(failure)
+            code = code or ExitCode(failure.exit_code)
+        if not quiet and not as_json:
+            for line in summary(result, job, options["method"]):
+                talk.say(line)
+    if as_json:
+        talk.show_json("dump", {"dumps": done}, file=json_file)
+    return code
+
+
+def _chosen(pids: tuple[str, ...], name: str | None) -> list[int]:
+    if bool(pids) == (name is not None):
+        talk.die(
+            "both PID and --name are given" if pids else "no process is given",
+            hint="type `coresnap dump PID`, or `coresnap dump -n NAME`",
+            exit_code=ExitCode.USAGE,
+        )
+    if name is not None:
+        return [processes.pid_of(name)]
+    chosen = [processes.parse_pid(text) for text in pids]
+    for pid in chosen:
+        leader = processes.thread_group(pid)
+        if leader is not None and leader != pid:
+            talk.die(
+                f"{pid} is a thread of process {leader}, not a process",
+                hint=f"did you mean `coresnap dump {leader}`?",
+                exit_code=ExitCode.NO_PROCESS,
+            )
+    return list(dict.fromkeys(chosen))
+
+
+def plan_jobs(pids: list[int], output: Path | None) -> list[Job]:
+    """Where each core goes; nothing is touched yet."""
+    if output is None:
+        return [Job(pid, Path(f"core.{pid}")) for pid in pids]
+    if str(output) == "-":
+        if len(pids) > 1:
+            talk.die(
+                "several cores do not fit into one stream",
+                hint="give one PID with `-o -`",
+                exit_code=ExitCode.USAGE,
+            )
+        if os.isatty(_STDOUT):
+            talk.die(
+                "standard output is a terminal, and a core is not text",
+                hint="redirect it (`-o - > FILE`), pipe it, or leave `-o -` out",
+                exit_code=ExitCode.USAGE,
+            )
+        return [Job(pids[0], None)]
+    if paths.is_directory(output):
+        return [Job(pid, output / f"core.{pid}") for pid in pids]
+    if len(pids) > 1:
+        talk.die(
+            f'"{printable(os.fsencode(output))}" is not a directory, and there are several cores',
+            hint="give a directory with -o",
+            exit_code=ExitCode.USAGE,
+        )
+    return [Job(pids[0], output)]
+
+
+def _to_stdout(jobs: list[Job]) -> bool:
+    return any(job.path is None for job in jobs)
+
+
+def _dump_one(job: Job, options: dict[str, Any], report: Any) -> coresnap.DumpResult:
+    return coresnap.dump(
+        job.pid,
+        _STDOUT if job.path is None else job.path,
+        method=options["method"],
+        filter=options["filter_"],
+        strict_timeouts=options["strict_timeouts"],
+        force=options["force"],
+        undumpable=options["undumpable"],
+        stage_budget=options["stage_budget"],
+        stop_timeout=options["stop_timeout"],
+        on_progress=report,
+    )
+
+
+def error_fields(error: coresnap.CoresnapError) -> dict[str, Any]:
+    """An error for --json."""
+    return {
+        "what": printable(error.what),
+        "remedy": printable(error.remedy),
+        "pid": error.pid,
+        "tid": error.tid,
+        "address": None if error.address is None else hex(error.address),
+        "errno": error.errno,
+        "exit_code": int(error.exit_code),
+    }
+
+
+def result_fields(result: coresnap.DumpResult, job: Job) -> dict[str, Any]:
+    """A result for --json: addresses as hex strings, sizes in bytes, durations in ns."""
+    return {
+        "path": None if job.path is None else job.place,
+        "method": str(result.method),
+        "why_not": [
+            {
+                "method": str(refusal.method),
+                "reason": printable(refusal.reason),
+                "remedy": printable(refusal.remedy),
+            }
+            for refusal in result.why_not
+        ],
+        "pause_ns": result.pause_ns,
+        "threads": result.threads,
+        "missed": result.missed,
+        "segments": result.segments,
+        "core_size": result.core_size,
+        "bytes_read": result.bytes_read,
+        "bytes_written": result.bytes_written,
+        "bytes_skipped": {str(reason): n for reason, n in result.bytes_skipped.items()},
+        "skipped": [
+            {"tid": skip.tid, "reason": str(skip.reason)}
+            if skip.tid
+            else {"start": hex(skip.start), "end": hex(skip.end), "reason": str(skip.reason)}
+            for skip in result.skipped
+        ],
+    }
+
+
+def summary(result: coresnap.DumpResult, job: Job, asked: str) -> list[str]:
+    """The lines at the end of a dump."""
+    skipped = {str(reason): n for reason, n in result.bytes_skipped.items() if n}
+    reasons = ", ".join(f"{reason} {talk.size(n)}" for reason, n in skipped.items())
+    lines = [f"method  {result.method}" + (" (chosen by auto)" if asked == "auto" else "")]
+    for refusal in result.why_not:
+        remedy = f"; {printable(refusal.remedy)}" if refusal.remedy else ""
+        lines.append(f"        not {refusal.method}: {printable(refusal.reason)}{remedy}")
+    missed = f", {result.missed} did not stop in time" if result.missed else ""
+    left_out = f"{talk.size(sum(skipped.values()))} skipped" + (f" ({reasons})" if reasons else "")
+    written = talk.size(result.bytes_written)
+    amounts = f"{talk.size(result.bytes_read)} read, {left_out}, {written} written"
+    lines += [
+        f"pause   {talk.milliseconds(result.pause_ns)}, {_threads(result.threads)}{missed}",
+        f"bytes   {amounts}",
+        f"core    {job.place} ({talk.size(result.core_size)}, {result.segments} segments)",
+    ]
+    lines += missing(result)
+    if job.path is not None:
+        lines.append(f"next    coresnap debug {_shell(job.path)}")
+    return lines
+
+
+def missing(result: coresnap.DumpResult) -> list[str]:
+    """What an incomplete core lacks, a line each; the first of them if there are many."""
+    found = [
+        f"thread {skip.tid} did not stop in time"
+        if skip.reason == coresnap.SkipReason.THREAD
+        else f"{skip.start:#x}-{skip.end:#x} could not be read"
+        for skip in result.skipped
+        if skip.reason in (coresnap.SkipReason.THREAD, coresnap.SkipReason.UNREADABLE)
+    ]
+    more = [f"and {len(found) - _LISTED} more (see --json)"] if len(found) > _LISTED else []
+    return [f"missing {text}" for text in [*found[:_LISTED], *more]]
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def _shell(path: Path) -> str:
+    """The path as one can type it; one with odd characters is shown escaped."""
+    text = str(path)
+    if text.startswith("-"):
+        text = f"./{text}"
+    return shlex.quote(text) if text.isprintable() else printable(os.fsencode(path))

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Values of options: numbers with units, as click callbacks."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import click
+
+_FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([KMGT]?)(?:i?B)?", re.ASCII)
+_MAX = 2**64 - 1
+
+
+def parse_number(text: str) -> int | None:
+    """A decimal or 0x number with an optional K, M, G or T (powers of 1024); None if it is none."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        return None
+    digits, unit = match.groups()
+    value = int(digits, 16 if digits[:2] in ("0x", "0X") else 10) * _FACTORS[unit]
+    return value if value <= _MAX else None
+
+
+def number(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """An unsigned 64-bit number: bits or bytes."""
+    parsed = None if value is None else parse_number(value)
+    if value is not None and parsed is None:
+        raise click.BadParameter(f"{value!r} is not a number like 51, 0x33 or 64M")
+    return parsed
+
+
+def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """A positive duration in seconds."""
+    if value is None:
+        return None
+    try:
+        parsed = float(value)
+    except ValueError:
+        parsed = -1.0
+    if not math.isfinite(parsed) or not 0 < parsed < 1e9:
+        raise click.BadParameter(f"{value!r} is not a duration in seconds, like 0.5")
+    return parsed
