@@ -8,7 +8,9 @@
 //   G: dies with D (PR_SET_PDEATHSIG); closes all, names itself; sleeps for ever
 //   D: thaws the program, reads /proc/G/mem, kills and reaps G
 //
-// G runs on a copy of D's stack, in code of this library and in nothing else.
+// G runs on a stack of its own, in code of this library and in nothing else: D's stack is shared
+// memory (arena.h), so that a fork does not give G a copy of it.
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 
@@ -21,6 +23,7 @@
 #endif
 
 enum {
+	COPY_STACK = 16384,
 	MAX_FD = 4096, // where close_range(2) (Linux 5.9) is missing; D has a handful
 };
 
@@ -34,8 +37,10 @@ static void write_score(void)
 	}
 }
 
-static _Noreturn void sleep_as_copy(pid_t parent)
+static int sleep_as_copy(void *arg)
 {
+	const pid_t parent = (pid_t)(intptr_t)arg;
+
 	sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 	// D may have died before that.
 	if (sys_call(SYS_getppid) == parent) {
@@ -56,19 +61,23 @@ static _Noreturn void sleep_as_copy(pid_t parent)
 int copy_create_self(struct copy *copy, struct freeze *freeze, struct coresnap_error *err)
 {
 	const pid_t me = (pid_t)sys_call(SYS_getpid);
+	const int saved_errno = errno; // of the program's thread that waits for D
+	uint8_t *const stack = arena_alloc(freeze->arena, COPY_STACK);
 
+	if (!stack)
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the copy's stack");
 	STEP();
-	const long pid = sys_call(SYS_clone, 0, 0, 0, 0, 0);
+	const int pid = clone(sleep_as_copy, stack + COPY_STACK, 0, (void *)(intptr_t)me);
+	const int why = errno;
 
-	if (pid == 0)
-		sleep_as_copy(me);
+	errno = saved_errno;
 	if (pid < 0) {
 		error_remedy(err, "Use the method stop, which makes no second process");
-		return error_set(err, CORESNAP_E_FAILED, (int)-pid, "cannot fork: %s",
-				 error_errno_name((int)-pid));
+		return error_set(err, CORESNAP_E_FAILED, why, "cannot fork: %s",
+				 error_errno_name(why));
 	}
 	copy->target = freeze->target;
-	copy->pid = (pid_t)pid;
+	copy->pid = pid;
 	copy->own_child = true;
 	return 0;
 }

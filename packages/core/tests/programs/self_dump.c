@@ -266,6 +266,7 @@ static void fork_during_dump(void)
 {
 	int status = -1;
 
+	has_child = true;
 	call.options.progress = fork_in_dump;
 	call_library();
 	if (waitpid(forked, &status, 0) != forked || status != 0)

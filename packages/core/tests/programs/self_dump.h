@@ -50,6 +50,7 @@ extern struct call call;
 extern int pattern_tid, pattern_ready;
 extern volatile long watch_rounds;
 extern volatile sig_atomic_t sigchld_count;
+extern volatile bool has_child; // one that is the program's own
 extern sem_t drain_begin;
 
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
