@@ -37,25 +37,25 @@ static void write_score(void)
 	}
 }
 
+// Returning ends G.
 static int sleep_as_copy(void *arg)
 {
 	const pid_t parent = (pid_t)(intptr_t)arg;
 
 	sys_call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 	// D may have died before that.
-	if (sys_call(SYS_getppid) == parent) {
-		sys_call(SYS_prctl, PR_SET_NAME, COPY_NAME);
-		write_score();
-		if (sys_call(SYS_close_range, 0, -1, 0) < 0)
-			for (int fd = 0; fd < MAX_FD; fd++)
-				sys_close(fd);
-		sys_call(SYS_chroot, "/proc/self/fdinfo");
-		sys_call(SYS_chdir, "/");
-		for (;;)
-			sys_call(SYS_ppoll, NULL, 0, NULL, NULL, 0);
-	}
-	for (;;)
-		sys_call(SYS_exit_group, 0);
+	if (sys_call(SYS_getppid) != parent)
+		return 0;
+	sys_call(SYS_prctl, PR_SET_NAME, COPY_NAME);
+	write_score();
+	if (sys_call(SYS_close_range, 0, -1, 0) < 0)
+		for (int fd = 0; fd < MAX_FD; fd++)
+			sys_close(fd);
+	sys_call(SYS_chroot, "/proc/self/fdinfo");
+	sys_call(SYS_chdir, "/");
+	while (sys_call(SYS_ppoll, NULL, 0, NULL, NULL, 0) != -ENOSYS)
+		;
+	return 0;
 }
 
 int copy_create_self(struct copy *copy, struct freeze *freeze, struct coresnap_error *err)

@@ -80,7 +80,7 @@ static void strip_root(struct maps *maps, int proc_fd)
 	for (size_t i = 0; i < maps->n; i++) {
 		struct mapping *m = &maps->list[i];
 
-		if (mapping_has_file(m) && m->name_len > len && m->name[len] == '/' &&
+		if (mapping_has_file(m) && m->name_len > (size_t)len && m->name[len] == '/' &&
 		    memcmp(m->name, root, (size_t)len) == 0) {
 			m->name += len;
 			m->name_len -= (uint32_t)len;
