@@ -26,10 +26,6 @@ struct copy {
 	pid_t helper;       // H's tid; must not appear in the core
 	uint64_t page;      // the mapping that injection left in the target until copy_release()
 	uint64_t page_size; // its size in bytes; must not appear in the core
-	// Bytes of X's stack that differ in G. None: they are put back before the fork.
-	uint64_t frame;
-	size_t frame_size;
-	uint8_t *frame_bytes;
 	bool strict_timeouts; // as given to restart_calls(); for the second stop in copy_release()
 	// private to the copy_* files
 	struct gadgets gadgets;

@@ -20,6 +20,11 @@ static int read_options(struct coresnap_options *to, const struct coresnap_optio
 				 "coresnap_options.size is %zu: set it to sizeof(struct "
 				 "coresnap_options)", from->size);
 	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
+	for (size_t i = sizeof(*to); i < from->size; i++)
+		if (((const char *)from)[i])
+			return error_set(err, CORESNAP_E_USAGE, E2BIG,
+					 "the options ask for what this version (" CORESNAP_VERSION
+					 ") does not know");
 	to->size = sizeof(*to);
 	if (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_FORK)
 		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no method number %d",

@@ -9,6 +9,7 @@
 
 #include "cleanup.h"
 #include "procfs.h"
+#include "step.h"
 
 #ifndef __WALL
 #define __WALL 0x40000000
@@ -110,6 +111,7 @@ static int seize_thread(struct freeze *freeze, pid_t tid, struct coresnap_error 
 	if (arena_grow(freeze->arena, &freeze->threads, &freeze->cap_threads, freeze->n_threads + 1,
 		       sizeof(struct thread)) < 0)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the thread list");
+	STEP();
 	const long ret = sys_call(SYS_ptrace, PTRACE_SEIZE, tid, 0, 0);
 
 	if (ret == -ESRCH)
@@ -172,6 +174,7 @@ static int seize_new(struct freeze *freeze, struct coresnap_error *err)
 static int read_registers(struct freeze *freeze, struct thread *thread)
 {
 	struct iovec iov = { .iov_base = thread->gregs, .iov_len = sizeof(thread->gregs) };
+	STEP();
 	long ret = sys_call(SYS_ptrace, PTRACE_GETREGSET, thread->tid, NT_PRSTATUS, &iov);
 
 	if (ret < 0)
@@ -215,6 +218,7 @@ static int collect_thread(struct freeze *freeze, struct thread *thread)
 		if (status >> 16 != PTRACE_EVENT_STOP) {
 			// A signal on its way to the thread: its handler's frame is set up, and
 			// our own stop follows before it runs.
+			STEP();
 			sys_call(SYS_ptrace, PTRACE_CONT, thread->tid, 0, WSTOPSIG(status));
 			continue;
 		}
@@ -302,7 +306,21 @@ int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_erro
 	return ret < 0 ? ret : target_open_mem(freeze->target, err);
 }
 
-static void release_thread(struct thread *thread, const struct arch *arch)
+void freeze_write_registers(struct freeze *freeze)
+{
+	for (size_t i = 0; i < freeze->n_threads; i++) {
+		struct thread *thread = &freeze->threads[i];
+		struct iovec iov = { .iov_base = thread->gregs_out,
+				     .iov_len = thread->gregs_len };
+
+		if (thread->state != THREAD_STOPPED || !thread->changed)
+			continue;
+		STEP();
+		sys_call(SYS_ptrace, PTRACE_SETREGSET, thread->tid, NT_PRSTATUS, &iov);
+	}
+}
+
+static void release_thread(struct thread *thread)
 {
 	const pid_t tid = thread->tid;
 	int status;
@@ -310,19 +328,16 @@ static void release_thread(struct thread *thread, const struct arch *arch)
 	if (thread->state == THREAD_SEIZED || thread->state == THREAD_MISSED) {
 		// Only a stopped thread can be detached. One that does not stop even now is let go
 		// by the kernel when the dumper's process ends, which follows.
+		STEP();
 		sys_call(SYS_ptrace, PTRACE_INTERRUPT, tid, 0, 0);
 		if (freeze_wait(tid, sys_now_ns() + 2000000, &status) != 1 || !WIFSTOPPED(status))
 			return;
+		STEP();
 		sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0,
 			 status >> 16 == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status));
 		return;
 	}
-	if (thread->changed && arch) {
-		struct iovec iov = { .iov_base = thread->gregs_out,
-				     .iov_len = thread->gregs_len };
-
-		sys_call(SYS_ptrace, PTRACE_SETREGSET, tid, NT_PRSTATUS, &iov);
-	}
+	STEP();
 	sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0, 0);
 }
 
@@ -331,14 +346,14 @@ void freeze_thaw(struct freeze *freeze)
 	// Stopped threads first: they are the pause.
 	for (size_t i = 0; i < freeze->n_threads; i++)
 		if (freeze->threads[i].state == THREAD_STOPPED)
-			release_thread(&freeze->threads[i], freeze->target->arch);
+			release_thread(&freeze->threads[i]);
 	if (freeze->began_ns && !freeze->ended_ns)
 		freeze->ended_ns = sys_now_ns();
 	for (size_t i = 0; i < freeze->n_threads; i++) {
 		struct thread *thread = &freeze->threads[i];
 
 		if (thread->state == THREAD_SEIZED || thread->state == THREAD_MISSED)
-			release_thread(thread, freeze->target->arch);
+			release_thread(thread);
 	}
 	freeze->n_threads = 0;
 }

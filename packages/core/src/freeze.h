@@ -33,11 +33,11 @@ struct thread {
 	pid_t tid;
 	enum thread_state state;
 	bool group_stop;    // stopped by job control: goes back to that stop when detached
-	bool changed;       // gregs_out must be written before the detach
+	bool changed;       // gregs_out differs from gregs
 	uint64_t sigmask;   // PTRACE_GETSIGMASK at the stop
 	uint16_t gregs_len; // bytes in gregs
 	// The general registers exactly as PTRACE_GETREGSET gave them at the stop (orig_ax and a
-	// result of -ERESTART… untouched), and as they shall be at the detach.
+	// result of -ERESTART… untouched), and as the thread shall go on.
 	uint8_t gregs[288] __attribute__((aligned(8)));
 	uint8_t gregs_out[288] __attribute__((aligned(8)));
 };
@@ -64,7 +64,11 @@ int must_check freeze_seize(struct freeze *freeze, struct coresnap_error *err);
 // target->arch and fills gregs and sigmask of each stopped thread.
 int must_check freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_error *err);
 
-// Lets every thread run again, with gregs_out where changed.
+// Gives each thread that is changed its gregs_out, which it then has even if the dumper is killed in
+// the next moment.
+void freeze_write_registers(struct freeze *freeze);
+
+// Lets every thread run again.
 void freeze_thaw(struct freeze *freeze);
 
 // Waits until thread @tid reports a ptrace stop or its end, or deadline_ns (sys_now_ns()) passes.

@@ -297,6 +297,7 @@ static int dump(struct job *job)
 	if (ret < 0)
 		return ret;
 	restart_calls(&job->freeze, options->flags & CORESNAP_STRICT_TIMEOUTS);
+	freeze_write_registers(&job->freeze);
 	ret = snapshot_take(&job->snapshot, &job->freeze, &job->what, &job->error);
 	if (ret < 0)
 		return ret;

@@ -250,18 +250,6 @@ int mem_stage(struct mem *mem, size_t from, struct coresnap_error *err)
 	return 0;
 }
 
-static void apply_patch(const struct mem *mem, uint64_t address, uint8_t *buf, size_t size)
-{
-	const struct patch *patch = &mem->patch;
-	const uint64_t start = patch->address > address ? patch->address : address;
-	const uint64_t patch_end = patch->address + patch->size;
-	const uint64_t end = patch_end < address + size ? patch_end : address + size;
-
-	if (patch->size && start < end)
-		memcpy(buf + (start - address), patch->bytes + (start - patch->address),
-		       (size_t)(end - start));
-}
-
 static void skip_page(struct mem *mem, const struct extent *extent, uint64_t start, uint64_t end)
 {
 	// Behind the end of a file, or the gate page: the kernel has a hole there as well.
@@ -298,6 +286,5 @@ int mem_read(struct mem *mem, const struct extent *extent, uint64_t address, voi
 		memset(bytes + done, 0, (size_t)(end - address) - done);
 		done = (size_t)(end - address);
 	}
-	apply_patch(mem, address, bytes, size);
 	return 0;
 }

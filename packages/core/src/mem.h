@@ -18,19 +18,11 @@ struct extent {
 	bool certain;         // pages known to be there: failing to read them is worth telling
 };
 
-// Bytes of the image that are not the target's own, with what belongs there.
-struct patch {
-	uint64_t address;
-	size_t size;
-	const uint8_t *bytes;
-};
-
 struct mem {
 	struct arena *arena;
 	const struct target *image; // the stopped target, or the copy in the guise of one
 	struct extent *list;        // ascending
 	size_t n, cap;
-	struct patch patch;
 	uint64_t bytes_read;
 	uint64_t bytes_unreadable;
 	// Told of each unreadable range; may be NULL.

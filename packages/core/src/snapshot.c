@@ -139,12 +139,27 @@ static int read_process(struct reader *r)
 	return 0;
 }
 
-// Asks for each regset of the row and keeps what answers: probing, not versions.
+static int keep_regset(const struct reader *r, const struct arch_regset *row, const void *from,
+		       size_t size, struct snap_thread *to)
+{
+	uint8_t *bytes = arena_alloc(r->snapshot->arena, size);
+
+	if (!bytes)
+		return no_memory(r->err);
+	memcpy(bytes, from, size);
+	to->regsets[to->n_regsets++] = (struct snap_regset){ .row = row, .bytes = bytes,
+							     .size = (uint32_t)size };
+	return 0;
+}
+
+// Asks for each regset of the row and keeps what answers: probing, not versions. The general
+// registers are those of the stop: by now some may have been made to restart a call.
 static int read_regsets(struct reader *r, const struct thread *thread, struct snap_thread *to)
 {
 	const struct arch *arch = r->snapshot->arch;
+	int ret = keep_regset(r, &arch->regsets[0], thread->gregs, thread->gregs_len, to);
 
-	for (size_t i = 0; i < arch->n_regsets; i++) {
+	for (size_t i = 1; i < arch->n_regsets && ret == 0; i++) {
 		const struct arch_regset *row = &arch->regsets[i];
 		uint8_t scratch[16384] __attribute__((aligned(64)));
 		struct iovec iov = { .iov_base = scratch, .iov_len = row->max_size };
@@ -152,16 +167,9 @@ static int read_regsets(struct reader *r, const struct thread *thread, struct sn
 		if (sys_call(SYS_ptrace, PTRACE_GETREGSET, thread->tid, row->type, &iov) < 0 ||
 		    iov.iov_len == 0 || (row->inactive && row->inactive(scratch, iov.iov_len)))
 			continue;
-		uint8_t *bytes = arena_alloc(r->snapshot->arena, iov.iov_len);
-
-		if (!bytes)
-			return no_memory(r->err);
-		memcpy(bytes, scratch, iov.iov_len);
-		to->regsets[to->n_regsets++] = (struct snap_regset){
-			.row = row, .bytes = bytes, .size = (uint32_t)iov.iov_len
-		};
+		ret = keep_regset(r, row, scratch, iov.iov_len, to);
 	}
-	return to->n_regsets && to->regsets[0].row == &arch->regsets[0] ? 0 : -ESRCH;
+	return ret;
 }
 
 static int read_facts(const struct target *target, pid_t tid, struct thread_facts *facts)

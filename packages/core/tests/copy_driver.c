@@ -41,6 +41,7 @@ static int make(struct target *target, struct freeze *freeze, struct copy *copy,
 	if (ret < 0)
 		return ret;
 	restart_calls(freeze, false);
+	freeze_write_registers(freeze);
 	const uint64_t began = sys_now_ns();
 
 	ret = copy_possible(copy, freeze, &maps, err);

@@ -167,7 +167,6 @@ static void nested(void)
 
 // -- the program's allocator ---------------------------------------------------------------------
 
-static volatile bool hammering = true;
 static volatile long hammered[4];
 
 static void *hammer(void *arg)
@@ -175,7 +174,7 @@ static void *hammer(void *arg)
 	static int next;
 	const int mine = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
 
-	while (hammering) {
+	for (;;) {
 		// Above and below the size from which malloc maps memory.
 		void *small = malloc(24), *medium = malloc(5000), *large = malloc(200 << 10);
 
@@ -206,7 +205,6 @@ static void busy_malloc(void)
 	}
 	call_library();
 	close_output();
-	hammering = false;
 }
 
 // -- children ------------------------------------------------------------------------------------

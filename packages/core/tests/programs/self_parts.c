@@ -290,13 +290,15 @@ void open_output(bool held)
 	start(drain, 1 << 16);
 }
 
+#define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+
 static void save_memory(void)
 {
 	static char buf[1 << 16];
 	const int fd = call.result.memory_fd;
 	ssize_t n;
 
-	if (fcntl(fd, F_GET_SEALS) != (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
+	if ((fcntl(fd, F_GET_SEALS) & SEALS) != SEALS)
 		say("trouble seals are 0x%x\n", fcntl(fd, F_GET_SEALS));
 	if (!(fcntl(fd, F_GETFD) & FD_CLOEXEC))
 		say("trouble the memory file would survive an execve\n");

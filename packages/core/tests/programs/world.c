@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// A process to dump that does, line by line of its standard input, what it is told, and answers each
+// by a line: "ok", a number, or "errno NUMBER". It says "ready" first.
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct stamps {
+	volatile int pid;     // the last that stamped
+	volatile int foreign; // how often that was not this process
+	volatile long rounds;
+};
+
+static struct stamps *stamps;
+static volatile sig_atomic_t sigchld_count;
+static sem_t started;
+
+static void count_sigchld(int signal)
+{
+	(void)signal;
+	sigchld_count++;
+}
+
+static void answer(long result)
+{
+	if (result < 0)
+		printf("errno %d\n", errno);
+	else
+		puts("ok");
+}
+
+static void answer_number(long result)
+{
+	if (result < 0)
+		printf("errno %d\n", errno);
+	else
+		printf("%ld\n", result);
+}
+
+static struct sockaddr_in loopback(const char *port)
+{
+	return (struct sockaddr_in){ .sin_family = AF_INET,
+				     .sin_port = htons((uint16_t)atoi(port)),
+				     .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+}
+
+// The port that it listens on.
+static long do_listen(const char *port)
+{
+	struct sockaddr_in address = loopback(port);
+	socklen_t size = sizeof(address);
+	const int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, 1) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+		return -1;
+	return ntohs(address.sin_port);
+}
+
+// The descriptor of the connection.
+static long do_connect(const char *port)
+{
+	const struct sockaddr_in address = loopback(port);
+	const int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	return connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -1 : fd;
+}
+
+static long do_lock(const char *path, int (*lock)(int fd))
+{
+	const int fd = open(path, O_RDWR | O_CREAT, 0600);
+
+	return fd < 0 ? -1 : lock(fd);
+}
+
+static int lock_whole(int fd)
+{
+	return flock(fd, LOCK_EX | LOCK_NB);
+}
+
+static int lock_record(int fd)
+{
+	return lockf(fd, F_TLOCK, 0);
+}
+
+static void *wait_for_ever(void *arg)
+{
+	sem_post(&started);
+	for (;;)
+		pause();
+	return arg;
+}
+
+// Whoever executes this leaves the id of its process.
+static void *stamp(void *arg)
+{
+	const int own = (int)syscall(SYS_getpid);
+
+	sem_post(&started);
+	for (;;) {
+		stamps->pid = (int)syscall(SYS_getpid);
+		if (stamps->pid != own)
+			stamps->foreign++;
+		stamps->rounds++;
+		sched_yield();
+	}
+	return arg;
+}
+
+static long do_threads(const char *count, void *(*body)(void *))
+{
+	for (int i = atoi(count); i > 0; i--) {
+		pthread_t thread;
+
+		if (pthread_create(&thread, NULL, body, NULL) != 0)
+			return -1;
+		sem_wait(&started);
+	}
+	return 0;
+}
+
+static long do_stamp(const char *count)
+{
+	stamps = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return stamps == MAP_FAILED ? -1 : do_threads(count, stamp);
+}
+
+// A mapping of so many MiB of which so many pages are populated, far from each other.
+static long do_map(const char *mib, const char *pages)
+{
+	const size_t size = (size_t)strtoull(mib, NULL, 10) << 20;
+	const size_t count = strtoul(pages, NULL, 10);
+	uint8_t *const at = mmap(NULL, size, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at == MAP_FAILED)
+		return -1;
+	madvise(at, size, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < count; i++)
+		at[size / count * i] = 0x5a;
+	return 0;
+}
+
+// SIGCHLD that came, and what wait says of ordinary children and of any.
+static void do_children(void)
+{
+	int status, plain, all;
+
+	errno = 0;
+	waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED);
+	plain = errno;
+	errno = 0;
+	waitpid(-1, &status, WNOHANG | __WALL);
+	all = errno;
+	printf("%d %d %d\n", (int)sigchld_count, plain == ECHILD, all == ECHILD);
+}
+
+// Until its child reads a line, this thread cannot be stopped.
+static void do_vfork(void)
+{
+	char c;
+
+	if (vfork() == 0) {
+		write(1, "ok\n", 3);
+		while (read(0, &c, 1) == 1 && c != '\n')
+			continue;
+		_exit(0);
+	}
+	puts("back");
+}
+
+static void do_exec(const char *path)
+{
+	char *const argv[] = { (char *)path, NULL };
+
+	execv(path, argv);
+	answer(-1);
+}
+
+static void obey(const char *what, const char *how, const char *how_much)
+{
+	if (strcmp(what, "ping") == 0)
+		puts("pong");
+	else if (strcmp(what, "threads") == 0)
+		answer(do_threads(how, wait_for_ever));
+	else if (strcmp(what, "stamp") == 0)
+		answer(do_stamp(how));
+	else if (strcmp(what, "foreign") == 0)
+		printf("%d %ld\n", stamps->foreign, stamps->rounds);
+	else if (strcmp(what, "listen") == 0)
+		answer_number(do_listen(how));
+	else if (strcmp(what, "connect") == 0)
+		answer_number(do_connect(how));
+	else if (strcmp(what, "close") == 0)
+		answer(close(atoi(how)));
+	else if (strcmp(what, "flock") == 0)
+		answer(do_lock(how, lock_whole));
+	else if (strcmp(what, "lockf") == 0)
+		answer(do_lock(how, lock_record));
+	else if (strcmp(what, "chdir") == 0)
+		answer(chdir(how));
+	else if (strcmp(what, "map") == 0)
+		answer(do_map(how, how_much));
+	else if (strcmp(what, "undumpable") == 0)
+		answer(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+	else if (strcmp(what, "trace") == 0)
+		answer(ptrace(PTRACE_SEIZE, atoi(how), NULL, NULL));
+	else if (strcmp(what, "children") == 0)
+		do_children();
+	else if (strcmp(what, "vfork") == 0)
+		do_vfork();
+	else if (strcmp(what, "exec") == 0)
+		do_exec(how);
+	else
+		puts("what?");
+}
+
+int main(void)
+{
+	const struct sigaction action = { .sa_handler = count_sigchld, .sa_flags = SA_RESTART };
+	char line[4200];
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	setvbuf(stdin, NULL, _IONBF, 0);
+	sigaction(SIGCHLD, &action, NULL);
+	puts("ready");
+	while (fgets(line, sizeof(line), stdin)) {
+		char *rest = NULL;
+		const char *const what = strtok_r(line, " \n", &rest);
+		const char *const how = strtok_r(NULL, " \n", &rest);
+		const char *const how_much = strtok_r(NULL, " \n", &rest);
+
+		if (what)
+			obey(what, how ? how : "", how_much ? how_much : "");
+	}
+	return 0;
+}

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A copy made by the method fork takes part in nothing: the target's world goes on without it.
+
+The dump is held open by a pipe that the test does not read. Meanwhile the target closes, moves,
+exits, and everything must come about at once, not when the copy is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import living
+import pytest
+from living import AT_ONCE, DEADLINE, Held, Subject
+
+from coresnap.corefile import Core
+
+pytestmark = pytest.mark.host
+
+MIB = 1 << 20
+QUIET = "0 1 1"  # no SIGCHLD; neither kind of wait sees a child
+QUIET_BUT_FOR_THE_COPY = "0 1 0"  # only __WALL shows it
+
+Start = Callable[..., Subject]
+
+
+@pytest.fixture(scope="session")
+def programs() -> dict[int, Path]:
+    """The programs that are compiled already, by word size."""
+    return {}
+
+
+@pytest.fixture
+def start(
+    programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Start]:
+    """Start targets, as their own parents would by a command before them."""
+    with contextlib.ExitStack() as stack:
+
+        def start_one(*before: str | Path, threads: int = 3, bits: int = 64) -> Subject:
+            if bits not in programs:
+                link = ["-static"] if bits == 32 else []
+                where = tmp_path_factory.mktemp("world")
+                programs[bits] = living.compile_program("world", where, *link, bits=bits)
+            if bits == 32 and not living.runs_32bit(programs[bits]):
+                pytest.skip("this kernel does not run 32-bit x86 programs")
+            subject = stack.enter_context(Subject(*before, programs[bits]))
+            if threads:
+                subject.tell("threads", threads)
+            return subject
+
+        yield start_one
+
+
+def held_fork(subject: Subject) -> Held:
+    held = Held(subject.pid, "-m", "fork")
+    assert held.copy, "there is no copy while the dump is held"
+    return held
+
+
+# -- what the target gives up ----------------------------------------------------------------------
+
+
+def test_a_peer_sees_the_end_of_a_closed_connection_at_once(start: Start) -> None:
+    subject = start()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(DEADLINE)
+        fd = subject.number("connect", server.getsockname()[1])
+        connection, _ = server.accept()
+    with connection, held_fork(subject) as held:
+        subject.tell("close", fd)
+        connection.settimeout(AT_ONCE)
+        assert connection.recv(1) == b""
+        assert held.is_going_on()
+        assert held.finish() == 0
+
+
+def test_port_and_locks_of_a_target_that_exits_are_free_at_once(
+    start: Start, tmp_path: Path
+) -> None:
+    subject, heir = start(), start()
+    port = subject.number("listen", 0)
+    for lock in ("flock", "lockf"):
+        subject.tell(lock, tmp_path / lock)
+        assert heir.ask(lock, tmp_path / lock).startswith("errno")
+    with held_fork(subject) as held:
+        subject.process.kill()
+        subject.process.wait(AT_ONCE)
+        assert heir.number("listen", port) == port
+        for lock in ("flock", "lockf"):
+            heir.tell(lock, tmp_path / lock)
+        assert held.is_going_on()
+        assert living.is_copy(held.copy)
+        assert held.finish() == 0
+
+
+@pytest.mark.parametrize("method", ["stop", "fork"])
+def test_a_core_is_complete_although_its_target_exits_after_the_pause(
+    start: Start, tmp_path: Path, method: str
+) -> None:
+    subject = start()
+    path = tmp_path / "core"
+    with Held(subject.pid, "-m", method) as held:
+        subject.process.kill()
+        # Its parent can reap it: nobody traces it any more.
+        assert subject.process.wait(AT_ONCE) == -signal.SIGKILL
+        assert held.is_going_on()
+        assert held.finish(path) == 0
+    with Core(path) as core:
+        assert len(core.threads) == 4
+    if held.copy:
+        assert not Path(f"/proc/{held.copy}").exists()
+
+
+@living.needs_root
+def test_a_file_system_that_the_target_left_is_unmounted_at_once(
+    start: Start, tmp_path: Path
+) -> None:
+    unshare, nsenter = living.need("unshare"), living.need("nsenter")
+    script = 'mount -t tmpfs tmpfs "$1" && cd "$1" && shift && exec "$@"'
+    subject = start(unshare, "--mount", "sh", "-c", script, "sh", tmp_path)
+    unmount = [nsenter, "--mount", "--target", str(subject.pid), "umount", str(tmp_path)]
+    subject.tell("chdir", tmp_path)
+    with held_fork(subject) as held:
+        busy = subprocess.run(unmount, capture_output=True, text=True, timeout=DEADLINE)
+        assert "busy" in busy.stderr
+        subject.tell("chdir", "/")
+        subprocess.run(unmount, check=True, timeout=AT_ONCE)
+        assert held.is_going_on()
+        assert held.finish() == 0
+
+
+# -- what the copy is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_the_copy_has_a_name_and_nothing_else_and_never_runs(start: Start, bits: int) -> None:
+    subject = start(bits=bits)
+    with held_fork(subject) as held:
+        place = Path(f"/proc/{held.copy}")
+        assert (place / "comm").read_text() == "coresnap-copy\n"
+        assert (place / "oom_score_adj").read_text() == "1000\n"
+        assert list((place / "fd").iterdir()) == []
+        assert os.readlink(place / "cwd") == "/"
+        assert living.threads(held.copy) == {held.copy}
+        assert living.status(held.copy, "State").startswith("t")
+        assert living.status(held.copy, "PPid") == str(subject.pid)
+        switches = living.status(held.copy, "voluntary_ctxt_switches")
+        for _ in range(20):
+            assert subject.ask("ping") == "pong"
+        assert living.status(held.copy, "State").startswith("t")
+        assert living.status(held.copy, "voluntary_ctxt_switches") == switches
+        assert living.status(held.copy, "TracerPid") != str(held.process.pid)
+        assert held.finish() == 0
+    assert not place.exists()
+
+
+def test_no_copy_ever_stamps_a_shared_page(start: Start) -> None:
+    subject = start(threads=0)
+    subject.tell("stamp", 2)
+    for _ in range(10):
+        with held_fork(subject) as held:
+            assert held.finish() == 0
+    foreign, rounds = subject.ask("foreign").split()
+    assert int(foreign) == 0
+    assert int(rounds) > 0
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_the_target_sees_no_child_and_is_afterwards_as_before(start: Start, bits: int) -> None:
+    subject = start(bits=bits)
+    before = living.footprint(subject.pid)
+    with held_fork(subject) as held:
+        assert subject.ask("children") == QUIET_BUT_FOR_THE_COPY
+        assert living.status(subject.pid, "TracerPid") == "0"
+        assert held.finish() == 0
+    living.until_undisturbed(subject, before)
+    assert subject.ask("children") == QUIET
+
+
+# -- dumpers that die ------------------------------------------------------------------------------
+
+
+def pids_of_dumper(held: Held) -> tuple[int, int]:
+    """The program that dumps, and its helper that does the work."""
+    return held.process.pid, int(living.status(held.copy, "TracerPid"))
+
+
+@pytest.mark.parametrize("whom", ["program", "helper"])
+@pytest.mark.parametrize("bits", [64, 32])
+def test_a_killed_dumper_takes_its_copy_along_and_the_next_dump_works(
+    start: Start, whom: str, bits: int
+) -> None:
+    subject = start(bits=bits)
+    before = living.footprint(subject.pid)
+    with held_fork(subject) as held:
+        copy = os.pidfd_open(held.copy)
+        victim = pids_of_dumper(held)[whom == "helper"]
+        os.kill(victim, signal.SIGKILL)
+        try:
+            assert living.wait_gone(copy)
+        finally:
+            os.close(copy)
+        code = held.process.wait(DEADLINE)
+        if whom == "program":
+            assert code == -signal.SIGKILL
+        else:
+            assert code == 1
+            assert re.fullmatch(r"coresnap-dump: .*killed by signal 9.*\n", held.talk())
+    living.until_undisturbed(subject, before)
+    assert subject.ask("children") == QUIET
+    with held_fork(subject) as held:
+        assert held.finish() == 0
+    living.until_undisturbed(subject, before)
+
+
+@pytest.mark.parametrize("whom", ["program", "helper"])
+def test_a_killed_dumper_of_a_stopped_target_lets_it_go(start: Start, whom: str) -> None:
+    subject = start()
+    before = living.footprint(subject.pid)
+    with Held(subject.pid, "-m", "stop", "--stage-budget", "1") as held:
+        helper = int(living.status(subject.pid, "TracerPid"))
+        assert living.status(subject.pid, "State").startswith("t")
+        os.kill(held.process.pid if whom == "program" else helper, signal.SIGKILL)
+        held.process.wait(DEADLINE)
+    living.until_undisturbed(subject, before)
+
+
+# -- memory and time -------------------------------------------------------------------------------
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of a process."""
+    return int(living.status(pid, "VmRSS").split()[0]) << 10
+
+
+@pytest.mark.parametrize("method", ["stop", "fork"])
+def test_a_dump_populates_nothing_of_a_sparse_gibibyte(
+    start: Start, tmp_path: Path, method: str
+) -> None:
+    subject = start(threads=0)
+    subject.tell("map", 1024, 100)
+    before = resident(subject.pid)
+    path = tmp_path / "core"
+    done = living.run_tool("-m", method, "-o", path, "--json", str(subject.pid))
+    assert done.returncode == 0, done.stderr
+    assert resident(subject.pid) - before < MIB
+    assert path.stat().st_size > 1024 * MIB
+    assert path.stat().st_blocks * 512 < 16 * MIB
+    with Core(path) as core:
+        (mapping,) = (m for m in core.mappings if m.filesz == 1024 * MIB)
+        pages = [core.read(mapping.start + 1024 * MIB // 100 * i, 1) for i in range(100)]
+    assert pages == [b"\x5a"] * 100
+
+
+@pytest.mark.parametrize("method", ["stop", "fork"])
+def test_a_mapping_of_16_tebibytes_costs_a_bounded_number_of_calls(
+    start: Start, tmp_path: Path, method: str
+) -> None:
+    strace = living.need("strace")
+    subject = start(threads=0)
+    began = time.monotonic()
+    alone = count_calls(strace, tmp_path / "without", subject.pid, method)
+    subject.tell("map", 16 << 20, 3)
+    calls = count_calls(strace, tmp_path / "with", subject.pid, method)
+    assert time.monotonic() - began < DEADLINE / 3
+    assert calls < alone + 200, f"{alone} calls without the mapping, {calls} with it"
+
+
+def count_calls(strace: str, where: Path, pid: int, method: str) -> int:
+    """How many system calls a dump into a new directory takes, its helper's included."""
+    where.mkdir()
+    argv = [strace, "-f", "-c", "-o", where / "calls", living.tool(), "-m", method]
+    subprocess.run(
+        [*argv, "-q", "-o", where / "core", str(pid)], check=True, timeout=DEADLINE, cwd=where
+    )
+    total = (where / "calls").read_text().splitlines()[-1].split()
+    assert total[-1] == "total"
+    return int(total[3])

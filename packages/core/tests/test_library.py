@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The library as a C program meets it: symbols, header, installation, structs, threads."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import living
+import pytest
+from living import DEADLINE, Subject
+
+pytestmark = pytest.mark.host
+
+CORE = living.TESTS.parent
+HEADER = living.INCLUDE / "coresnap.h"
+USAGE = 2
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return living.compile_program("world", tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def subject(world: Path) -> Iterator[Subject]:
+    with Subject(world) as started:
+        started.tell("threads", 3)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that uses the shared library."""
+    build = living.build()
+    where = tmp_path_factory.mktemp("calls")
+    link = [f"-L{build}", "-lcoresnap", f"-Wl,-rpath,{build}"]
+    return living.compile_program("library_calls", where, *link)
+
+
+def run(program: Path, *arguments: object) -> list[list[str]]:
+    """The lines of what it prints, as words; none may begin with "trouble"."""
+    done = subprocess.run(
+        [program, *map(str, arguments)], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "trouble" not in done.stdout
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+# -- what is exported ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+def test_the_version_map_is_all_that_is_exported(bits: int) -> None:
+    library = living.build(bits=bits) / "libcoresnap.so"
+    text = (CORE / "src/libcoresnap.map").read_text()
+    declared = set(re.findall(r"^\t(coresnap_\w+);$", text, re.MULTILINE))
+    nodes = set(re.findall(r"^(CORESNAP_\S+) \{$", text, re.MULTILINE))
+    listing = subprocess.run(
+        [living.need("nm"), "--dynamic", "--defined-only", library],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE,
+    )
+    exported = {line.split()[2].partition("@")[0] for line in listing.stdout.splitlines()}
+    assert exported == declared | nodes
+    functions = set(re.findall(r"\b(coresnap_\w+)\(", strip_comments(HEADER.read_text())))
+    assert functions == declared
+
+
+def strip_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def test_nothing_is_bound_lazily_and_no_stack_is_executable() -> None:
+    library = living.build() / "libcoresnap.so"
+    shown = subprocess.run(
+        [living.need("readelf"), "-dlW", library],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE,
+    ).stdout
+    assert re.search(r"\(FLAGS(_1)?\).*NOW", shown)
+    assert "TEXTREL" not in shown
+    (stack,) = re.findall(r"GNU_STACK.*", shown)
+    assert "E" not in stack.split()[-2]
+
+
+@pytest.mark.parametrize(
+    ("compiler", "standard", "language"),
+    [
+        ("g++", "c++11", "c++"),
+        ("g++", "c++20", "c++"),
+        ("gcc", "c99", "c"),
+        ("clang", "c11", "c"),
+    ],
+)
+def test_the_header_is_clean_alone(
+    tmp_path: Path, compiler: str, standard: str, language: str
+) -> None:
+    done = subprocess.run(
+        [
+            *(living.need(compiler), f"-std={standard}", "-pedantic", "-Wall", "-Wextra"),
+            *("-Werror", "-fsyntax-only", "-x", language, f"-I{living.INCLUDE}", "-"),
+        ],
+        input="#include <coresnap.h>\nint main(void) { return coresnap_version() == 0; }\n",
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- the installed library -----------------------------------------------------------------------
+
+
+def meson_of(build: Path) -> str:
+    """The meson that made a build directory, or one in PATH."""
+    text = (build / "build.ninja").read_text()
+    found = re.search(r"COMMAND = (.*/meson) install", text)
+    if found and os.access(found[1], os.X_OK):
+        return found[1]
+    return living.need("meson")
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
+def test_an_installed_library_is_found_by_pkg_config(tmp_path: Path, static: bool) -> None:
+    build, root = living.build(), tmp_path / "root"
+    subprocess.run(
+        [meson_of(build), "install", "-C", build, "--no-rebuild", "--destdir", root],
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE,
+    )
+    (config,) = root.rglob("libcoresnap.pc")
+    flags = subprocess.run(
+        [living.need("pkg-config"), "--cflags", "--libs", *["--static"] * static, "libcoresnap"],
+        env=os.environ
+        | {"PKG_CONFIG_LIBDIR": str(config.parent), "PKG_CONFIG_SYSROOT_DIR": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE,
+    ).stdout.split()
+    source = tmp_path / "user.c"
+    source.write_text(
+        "#include <coresnap.h>\n#include <stdio.h>\n"
+        "int main(void) { return puts(coresnap_version()) < 0; }\n"
+    )
+    program = tmp_path / "user"
+    subprocess.run(
+        ["gcc", source, "-o", program, *["-static"] * static, *flags], check=True, timeout=DEADLINE
+    )
+    shown = subprocess.run(
+        [program],
+        env=os.environ | {"LD_LIBRARY_PATH": str(config.parent.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE,
+    )
+    assert shown.stdout == "0.1.0\n"
+    assert shutil.which("coresnap-dump", path=next(root.rglob("bin")))
+
+
+# -- structs of other versions -------------------------------------------------------------------
+
+
+def test_structs_of_other_versions_and_unknown_values(calls: Path, subject: Subject) -> None:
+    lines = run(calls, "structs", subject.pid)
+    said = {words[0]: [int(word) for word in words[1:]] for words in lines[:-1]}
+    assert said["shorter"] == said["longer"] == [0]
+    assert said["too_short"] == said["longer_with_a_wish"] == [USAGE]
+    assert [said[f"method_{n}"] for n in (-1, 3, 4, 99)] == [[USAGE]] * 4
+    assert [said[f"flag_{bit}"] for bit in (4, 13, 22, 31)] == [[USAGE]] * 4
+    assert said["output"] == said["no_path"] == said["no_fd"] == [USAGE]
+    # Code, size left alone, bytes touched behind the caller's struct.
+    assert [said[f"result_{n}"] for n in range(4)] == [[0, 1, 0]] * 4
+    assert said["nothing_asked_back"] == [0]
+
+
+# -- beside the program's own threads ------------------------------------------------------------
+
+
+def test_a_waiting_program_never_sees_the_stops_of_50_dumps_of_its_child(calls: Path) -> None:
+    lines = run(calls, "waiter")
+    (child,) = (words[1] for words in lines if words[0] == "child")
+    assert ["child", child, "sigchld", "0"] in lines
+    assert [words for words in lines if words[0] == "waited"] == [["waited", child, "0x9"]]
+    assert ["no_more_children", "1"] in lines
+
+
+def test_two_threads_dump_two_processes_at_the_same_time(
+    calls: Path, subject: Subject, world: Path
+) -> None:
+    with Subject(world) as other:
+        before = [living.footprint(pid) for pid in (subject.pid, other.pid)]
+        run(calls, "together", subject.pid, other.pid)
+        living.until_undisturbed(subject, before[0])
+        living.until_undisturbed(other, before[1])
