@@ -105,7 +105,11 @@ struct coresnap_progress {
  */
 typedef int (*coresnap_progress_fn)(const struct coresnap_progress *progress, void *arg);
 
-/** Options; grows at its end. Set size to sizeof(struct coresnap_options), the rest to 0. */
+/**
+ * Options; grows at its end. Set size to sizeof(struct coresnap_options), the rest to 0. A library
+ * that is older than the caller's header refuses (CORESNAP_E_USAGE) members it does not know unless
+ * they are 0.
+ */
 struct coresnap_options {
 	size_t size;
 	int method;               /* enum coresnap_method */

@@ -25,8 +25,8 @@ enum mapping_flag {
 	MAPPING_DELETED = 1 << 10,   // the file behind it has no name left
 	MAPPING_ESCAPED = 1 << 11,   // its name held "\012": see mapname.h
 	MAPPING_LOST = 1 << 12,      // kept, but its bytes could not be had
-	// MAP_SHARED of a file that was opened for reading only: 's' in maps, but VM_SHARED ("sh") is
-	// not set (do_mmap in mm/mmap.c), so the kernel's dumper takes it for private.
+	// MAP_SHARED of a file that was opened for reading only: 's' in maps, but VM_SHARED ("sh")
+	// is not set (do_mmap in mm/mmap.c), so the kernel's dumper takes it for private.
 	MAPPING_READ_SHARED = 1 << 13,
 };
 
@@ -50,9 +50,9 @@ struct maps {
 	size_t n, cap;
 };
 
-// Feeds one line of /proc/PID/maps or /proc/PID/smaps; line[len] is its newline or a NUL. 0, -ENOMEM,
-// or -EINVAL for a mapping line that cannot be understood. Of mappings that overlap, as the file of
-// a running process may have them, the later ones count. Pure.
+// Feeds one line of /proc/PID/maps or /proc/PID/smaps; line[len] is its newline or a NUL. 0,
+// -ENOMEM, or -EINVAL for a mapping line that cannot be understood. Of mappings that overlap, as the
+// file of a running process may have them, the later ones count. Pure.
 int must_check maps_feed(struct maps *maps, const char *line, size_t len);
 
 // Reads "maps" or "smaps" below a /proc/PID descriptor.

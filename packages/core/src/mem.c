@@ -126,11 +126,13 @@ static bool hugetlb_complete(const struct mem *mem, const struct mapping *m)
 	return fd >= 0 && st.stx_size != 0 && st.stx_blocks >= st.stx_size / 512;
 }
 
-// MAP_PRIVATE of /dev/zero is anonymous memory that has a file (mmap_zero in drivers/char/mem.c).
+// Kept without a file and without a written page is only [vdso] and the like. MAP_PRIVATE of
+// /dev/zero is anonymous memory that has a file (mmap_zero in drivers/char/mem.c).
 static bool is_anonymous(const struct mapping *m)
 {
-	return !(m->flags & MAPPING_SHARED) &&
-	       (!mapping_has_file(m) || mapping_named(m, "/dev/zero"));
+	if (m->flags & MAPPING_SHARED)
+		return false;
+	return mapping_has_file(m) ? mapping_named(m, "/dev/zero") : m->anonymous != 0;
 }
 
 static int scan_mapping(struct mem *mem, const struct snapshot *s, const struct mapping *m,
@@ -146,7 +148,7 @@ static int scan_mapping(struct mem *mem, const struct snapshot *s, const struct 
 		if (ret == 0 || ret == -ENOMEM)
 			return ret;
 	}
-	if (m->anonymous && is_anonymous(m))
+	if (is_anonymous(m))
 		return scan_pages(&scan, s, m, m->anonymous, pagemap);
 	// Pages of a file that are not mapped in yet belong to the core as well (get_dump_page
 	// faults them in), and so do those of [vdso].

@@ -166,8 +166,8 @@ static void put_word(const struct arch *arch, uint8_t **at, uint64_t value)
 	*at += arch->word;
 }
 
-// Does the kernel write the note? fill_files_note() guesses 64 bytes for every mapping, enlarges the
-// guess by a quarter until the names fit behind room for a triple of every mapping (not only of
+// Does the kernel write the note? fill_files_note() guesses 64 bytes for every mapping, enlarges
+// the guess by a quarter until the names fit behind room for a triple of every mapping (not only of
 // those with a file), and gives up where a guess reaches the limit.
 static bool files_fit(const struct snapshot *s, size_t names)
 {

@@ -18,9 +18,9 @@ typedef int (*pagemap_range_fn)(void *arg, uint64_t start, uint64_t end);
 int must_check pagemap_scan_ioctl(int fd, uint64_t start, uint64_t end, pagemap_range_fn range,
 				  void *arg);
 
-// By reading the file, 8 bytes a page; reports the zero page as well. Stops when `expected` bytes were
-// found in pages that no other process maps, so that a huge empty tail costs nothing; where pages are
-// shared after a fork the whole range is read.
+// By reading the file, 8 bytes a page; reports the zero page as well. Stops when `expected` bytes
+// were found in pages that no other process maps, so that a huge empty tail costs nothing; where
+// pages are shared after a fork the whole range is read.
 int must_check pagemap_scan_read(int fd, uint64_t start, uint64_t end, uint64_t page_size,
 				 uint64_t expected, pagemap_range_fn range, void *arg);
 

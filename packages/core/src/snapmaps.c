@@ -146,7 +146,8 @@ static const struct mapping *find_same(const struct maps *list, size_t *at,
 static void take_details(struct mapping *m, const struct mapping *from)
 {
 	const uint32_t details = MAPPING_DONTDUMP | MAPPING_IO | MAPPING_HUGETLB |
-				 MAPPING_DONTFORK | MAPPING_WIPEONFORK | MAPPING_PFN;
+				 MAPPING_DONTFORK | MAPPING_WIPEONFORK | MAPPING_PFN |
+				 MAPPING_READ_SHARED;
 
 	m->flags = (m->flags & ~details) | (from->flags & details);
 	m->anonymous = from->anonymous;

@@ -71,15 +71,14 @@ static int read_auxv(struct reader *r)
 // The parent's id in the target's pid namespace; 0 when it lies outside (task_pid_vnr).
 static int32_t parent_id(const struct reader *r)
 {
-	char path[64], text[TEXT];
+	char path[64];
 	struct procfs_status parent;
 
 	if (r->status.ns_depth <= 1)
 		return r->status.ppid;
 	error_format(path, sizeof(path), "/proc/%d/status", r->status.ppid);
-	if (r->status.ppid == 0 || procfs_read(AT_FDCWD, path, text, sizeof(text)) <= 0)
+	if (r->status.ppid == 0 || procfs_read_status(AT_FDCWD, path, &parent) < 0)
 		return 0;
-	procfs_parse_status(text, &parent);
 	// A process has one id per namespace, from ours inwards; one that lies further out than the
 	// target has fewer.
 	return parent.ns_depth >= r->status.ns_depth ? parent.ns_pid[r->status.ns_depth - 1] : 0;
@@ -88,7 +87,13 @@ static int32_t parent_id(const struct reader *r)
 static uint32_t own_id(const struct reader *r, const char *map, uint32_t id)
 {
 	char text[TEXT];
+	struct statx ours, theirs;
 
+	// The map of our own namespace is told relative to its parent.
+	if (sys_statx(AT_FDCWD, "/proc/self/ns/user", 0, &ours) == 0 &&
+	    sys_statx(r->target->proc_fd, "ns/user", 0, &theirs) == 0 &&
+	    ours.stx_ino == theirs.stx_ino)
+		return id;
 	if (procfs_read(r->target->proc_fd, map, text, sizeof(text)) <= 0)
 		return id;
 	return procfs_map_id(text, id);
@@ -114,12 +119,11 @@ static int read_process(struct reader *r)
 	struct snapshot *s = r->snapshot;
 	char text[TEXT];
 	struct procfs_stat stat;
-	ssize_t n = procfs_read(r->target->proc_fd, "status", text, sizeof(text));
+	const int ret = procfs_read_status(r->target->proc_fd, "status", &r->status);
 
-	if (n <= 0)
-		return lost(r, "the status", n ? (int)-n : ESRCH);
-	procfs_parse_status(text, &r->status);
-	n = procfs_read(r->target->proc_fd, "stat", text, sizeof(text));
+	if (ret < 0)
+		return lost(r, "the status", -ret);
+	ssize_t n = procfs_read(r->target->proc_fd, "stat", text, sizeof(text));
 	if (n <= 0 || !procfs_parse_stat(text, &stat))
 		return lost(r, "the state", n ? (int)-n : ESRCH);
 	s->pid = r->status.ns_depth ? r->status.ns_pid[r->status.ns_depth - 1] : r->target->pid;
@@ -179,9 +183,8 @@ static int read_facts(const struct target *target, pid_t tid, struct thread_fact
 	struct procfs_stat stat;
 
 	error_format(path, sizeof(path), "task/%d/status", tid);
-	if (procfs_read(target->proc_fd, path, text, sizeof(text)) <= 0)
+	if (procfs_read_status(target->proc_fd, path, &status) < 0)
 		return -ESRCH;
-	procfs_parse_status(text, &status);
 	// The main thread's times are those of the whole process (fill_prstatus).
 	error_format(path, sizeof(path), "task/%d/stat", tid);
 	if (procfs_read(target->proc_fd, tid == target->pid ? "stat" : path, text, sizeof(text)) <=
@@ -235,7 +238,7 @@ static int read_signals(const struct reader *r, const struct thread *thread,
 		int32_t nr;
 	} peek = { .nr = 1 };
 	uint8_t info[LAYOUT_SIGINFO_SIZE];
-	char path[48], text[TEXT];
+	char path[48];
 	struct procfs_status status;
 
 	to->sigpend = 0;
@@ -244,9 +247,8 @@ static int read_signals(const struct reader *r, const struct thread *thread,
 	    sys_call(SYS_ptrace, PTRACE_PEEKSIGINFO, thread->tid, &peek, info) == 0)
 		return 0;
 	error_format(path, sizeof(path), "task/%d/status", thread->tid);
-	if (procfs_read(r->target->proc_fd, path, text, sizeof(text)) <= 0)
+	if (procfs_read_status(r->target->proc_fd, path, &status) < 0)
 		return -ESRCH;
-	procfs_parse_status(text, &status);
 	to->sigpend = status.sig_pending;
 	to->sighold = status.sig_blocked;
 	return 0;

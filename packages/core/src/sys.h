@@ -110,6 +110,15 @@ static inline int64_t sys_lseek(int fd, int64_t offset, int whence)
 #endif
 }
 
+static inline uint32_t sys_geteuid(void)
+{
+#ifdef SYS_geteuid32 // where the plain call knows 16-bit ids only
+	return (uint32_t)sys_call(SYS_geteuid32);
+#else
+	return (uint32_t)sys_call(SYS_geteuid);
+#endif
+}
+
 // Basic facts of a file (or of what a link of /proc leads to), or a negative errno. AT_EMPTY_PATH
 // with path "" asks about dirfd itself.
 static inline int sys_statx(int dirfd, const char *path, int flags, struct statx *ret)

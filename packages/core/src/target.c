@@ -137,9 +137,8 @@ static int open_checked(struct target *target, unsigned int flags, struct coresn
 
 	if (ret < 0)
 		return ret;
-	if (procfs_read(target->proc_fd, "status", text, sizeof(text)) <= 0)
+	if (procfs_read_status(target->proc_fd, "status", &status) < 0)
 		return gone(err, target->pid);
-	procfs_parse_status(text, &status);
 	if (procfs_read(target->proc_fd, "stat", text, sizeof(text)) <= 0 ||
 	    !procfs_parse_stat(text, &stat))
 		return gone(err, target->pid);
@@ -220,7 +219,7 @@ static int yama_scope(void)
 
 int target_refused(const struct target *target, pid_t tid, struct coresnap_error *err)
 {
-	const uint32_t me = (uint32_t)sys_call(SYS_geteuid);
+	const uint32_t me = sys_geteuid();
 	const int scope = yama_scope();
 	const pid_t pid = target->pid;
 

@@ -239,8 +239,14 @@ static int look_closely(const struct target *target, const struct maps *maps,
 	char path[32], text[STATUS_TEXT];
 
 	error_format(path, sizeof(path), "task/%d/status", thread->tid);
-	if (procfs_read(target->proc_fd, path, text, sizeof(text)) <= 0)
+	const ssize_t n = procfs_read(target->proc_fd, path, text, sizeof(text));
+
+	if (n <= 0)
 		return refuse(err, thread, "is exiting", other);
+	// Thousands of groups come before what is asked here.
+	if (n == sizeof(text) - 1)
+		return refuse(err, thread, "has a status too long to be searched for a seccomp "
+			      "filter", other);
 	procfs_parse_status(text, &status);
 	victim->seccomp = status.seccomp;
 	if (status.seccomp == 1)

@@ -163,9 +163,7 @@ def _parent(pid: str) -> int:
 def children(pid: int) -> list[int]:
     """All children of a process, zombies included."""
     return [
-        int(entry)
-        for entry in os.listdir("/proc")
-        if entry.isdecimal() and _parent(entry) == pid
+        int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and _parent(entry) == pid
     ]
 
 
@@ -173,7 +171,7 @@ def children(pid: int) -> list[int]:
 class Footprint:
     """What a dump must leave as it was."""
 
-    state: str
+    runs: bool
     tracer: str
     threads: frozenset[int]
     children: tuple[int, ...]
@@ -181,12 +179,12 @@ class Footprint:
 
 
 def footprint(pid: int) -> Footprint:
-    """How a process looks from outside. The state is that of its main thread."""
+    """How a process looks from outside."""
     links = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         links[entry.name] = os.readlink(entry)
     return Footprint(
-        state=status(pid, "State"),
+        runs=status(pid, "State")[0] in "RSD",
         tracer=status(pid, "TracerPid"),
         threads=frozenset(threads(pid)),
         children=tuple(children(pid)),

@@ -101,7 +101,7 @@ static inline unsigned int damage_rounds(void)
 {
 	const char *full = getenv("CORESNAP_FULL");
 
-	return full && *full == '1' ? 2000000 : 20000;
+	return full && *full == '1' ? 400000 : 20000;
 }
 
 #endif

@@ -67,7 +67,7 @@ static void test_first_error_wins(void)
 	CHECK_EQ(err.code, CORESNAP_E_NO_SPACE);
 	CHECK_EQ(err.os_errno, ENOSPC);
 	CHECK(strcmp(err.what, "first 1") == 0);
-	CHECK(strcmp(err.remedy, "free space") == 0);
+	CHECK(strcmp(err.remedy, "Free space") == 0);
 }
 
 static void test_error_without_errno(void)

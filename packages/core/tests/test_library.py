@@ -102,9 +102,7 @@ def test_nothing_is_bound_lazily_and_no_stack_is_executable() -> None:
         ("clang", "c11", "c"),
     ],
 )
-def test_the_header_is_clean_alone(
-    tmp_path: Path, compiler: str, standard: str, language: str
-) -> None:
+def test_the_header_is_clean_alone(compiler: str, standard: str, language: str) -> None:
     done = subprocess.run(
         [
             *(living.need(compiler), f"-std={standard}", "-pedantic", "-Wall", "-Wextra"),

@@ -48,8 +48,7 @@ static void header_fields(void)
 {
 	struct maps maps = no_maps();
 
-	CHECK_EQ(feed(&maps, "7f0000001000-7f0000003000 rwxs 0001f000 fe:1a 338944      /usr/lib/x y"),
-		 0);
+	CHECK_EQ(feed(&maps, "7f0000001000-7f0000003000 rwxs 0001f000 fe:1a 338944   /usr/lib/x y"), 0);
 	CHECK_EQ(maps.n, 1);
 	const struct mapping *m = &maps.list[0];
 
@@ -102,7 +101,7 @@ static void names(void)
 		struct maps maps = no_maps();
 		char line[128];
 
-		snprintf(line, sizeof(line), "1000-2000 ---p 00000000 00:05 7      %s", rows[i].text);
+		snprintf(line, sizeof(line), "1000-2000 ---p 00000000 00:05 7    %s", rows[i].text);
 		CHECK_EQ(feed(&maps, line), 0);
 		check_name(&maps.list[0], rows[i].name);
 		CHECK_EQ(maps.list[0].flags, rows[i].flags);
@@ -117,8 +116,8 @@ static void names(void)
 static void header_garbage(void)
 {
 	static const char *const lines[] = {
-		"0", "f", "1000", "1000-", "1000-2000", "1000-2000 ", "1000-2000 r", "1000-2000 rwxp",
-		"1000-2000 rwxp ", "1000-2000 rwxp 0", "1000-2000 rwxp 0 ", "1000-2000 rwxp 0 1",
+		"0", "f", "1000", "1000-", "1000-2000", "1000-2000 ", "1000-2000 r",
+		"1000-2000 rwxp", "1000-2000 rwxp ", "1000-2000 rwxp 0", "1000-2000 rwxp 0 ", "1000-2000 rwxp 0 1",
 		"1000-2000 rwxp 0 1:", "1000-2000 rwxp 0 1:2", "1000-2000 rwxpp 0 1:2 3",
 		"1000-1000 rwxp 0 1:2 3", "2000-1000 rwxp 0 1:2 3", "1000 2000 rwxp 0 1:2 3",
 		"1000-2000rwxp 0 1:2 3", "1000-2000 rwxp x 1:2 3", "1000-2000 rwxp 0 1 2 3",
@@ -193,7 +192,8 @@ static void details(void)
 	feed_text(&maps, "1000-9000 r--s 00000000 00:05 7 /x\n");
 	CHECK_EQ(maps.list[0].flags, MAPPING_READ | MAPPING_SHARED);
 	maps = no_maps();
-	feed_text(&maps, "1000-9000 r--p 00000000 00:05 7 /x\nVmFlags: rd mr me \nVmFlags:\nVmFlags: d\n");
+	feed_text(&maps, "1000-9000 r--p 00000000 00:05 7 /x\n"
+			 "VmFlags: rd mr me \nVmFlags:\nVmFlags: d\n");
 	CHECK_EQ(maps.list[0].flags, MAPPING_READ);
 	// Two flags only where flags begin.
 	maps = no_maps();
@@ -288,8 +288,9 @@ static void read_own(void)
 	CHECK_EQ(maps_read(&maps, dir, "smaps", &err), 0);
 	for (size_t i = 0; i < maps.n; i++) {
 		CHECK(i == 0 || maps.list[i - 1].end <= maps.list[i].start);
-		here |= maps.list[i].start <= (uintptr_t)read_own &&
-			(uintptr_t)read_own < maps.list[i].end && (maps.list[i].flags & MAPPING_EXEC);
+		here |= (maps.list[i].flags & MAPPING_EXEC) &&
+			maps.list[i].start <= (uintptr_t)read_own &&
+			(uintptr_t)read_own < maps.list[i].end;
 	}
 	CHECK(here);
 }
@@ -327,8 +328,8 @@ static void read_errors(void)
 	CHECK_EQ(maps_read(&maps, AT_FDCWD, name, &err), -EINVAL);
 }
 
-// vma_dump_size() of fs/coredump.c as a table: by which bits of the filter a kind is kept whole, and
-// whether bit 4 keeps the first page of it.
+// vma_dump_size() of fs/coredump.c as a table: by which bits of the filter a kind is kept whole,
+// and whether bit 4 keeps the first page of it.
 #define RD MAPPING_READ
 #define SH MAPPING_SHARED
 #define RS (MAPPING_SHARED | MAPPING_READ_SHARED)
@@ -440,7 +441,8 @@ static void check_list(struct maps *maps)
 		CHECK(m->start < m->end);
 		CHECK(i == 0 || maps->list[i - 1].end <= m->start);
 		mapping_select(m, &facts);
-		CHECK(m->dump_size == 0 || m->dump_size == PAGE || m->dump_size == m->end - m->start);
+		CHECK(m->dump_size == 0 || m->dump_size == PAGE ||
+		      m->dump_size == m->end - m->start);
 		CHECK(m->skip_reason >= -1 && m->skip_reason < CORESNAP_SKIP_REASONS);
 		for (uint32_t c = 0; c < m->name_len; c++)
 			CHECK(m->name[c] != '\0');

@@ -71,12 +71,10 @@ static void anonymous(void)
 {
 	struct mem mem = begin();
 	uint8_t *const m = map_private(0, 64);
+
+	m[3 * PAGE] = m[5 * PAGE] = m[6 * PAGE] = m[63 * PAGE] = 1;
 	struct snapshot s = one_mapping(m);
 
-	scan(&mem, &s);
-	CHECK_EQ(mem.n, 0);
-	m[3 * PAGE] = m[5 * PAGE] = m[6 * PAGE] = m[63 * PAGE] = 1;
-	s = one_mapping(m);
 	scan(&mem, &s);
 	CHECK_EQ(mem.n, 3);
 	check_extent(&mem, 0, m, 3, 1, true);
@@ -196,18 +194,21 @@ static void private_file(void)
 	CHECK_EQ(mem.bytes_unreadable, 0);
 }
 
-// Anonymous memory that has a file.
+// Anonymous memory that has a file; by the filter it may be kept before it is written.
 static void dev_zero(void)
 {
 	struct mem mem = begin();
-	const size_t pages = sizeof(void *) == 8 ? (size_t)1 << 32 : 1 << 12;
+	const size_t pages = sizeof(void *) == 8 ? (size_t)1 << (4 * sizeof(size_t)) : 1 << 12;
 	uint8_t *const m = map_at(0, pages, RW, MAP_PRIVATE | MAP_NORESERVE,
 				  open("/dev/zero", O_RDWR));
 
-	m[5 * PAGE] = 1;
 	struct snapshot s = one_mapping(m);
 
 	CHECK(mapping_has_file(s.maps.list));
+	scan(&mem, &s);
+	CHECK_EQ(mem.n, 0);
+	m[5 * PAGE] = 1;
+	s = one_mapping(m);
 	scan(&mem, &s);
 	CHECK_EQ(mem.n, 1);
 	check_extent(&mem, 0, m, 5, 1, true);
@@ -216,7 +217,7 @@ static void dev_zero(void)
 static void huge_empty_mapping(void)
 {
 	struct mem mem = begin();
-	const size_t pages = sizeof(void *) == 8 ? (size_t)1 << 32 : 1 << 12;
+	const size_t pages = sizeof(void *) == 8 ? (size_t)1 << (4 * sizeof(size_t)) : 1 << 12;
 	uint8_t *const m = map_private(0, pages);
 
 	m[(pages - 1) * PAGE] = 1;
@@ -232,7 +233,8 @@ static void hugetlb(void)
 {
 	const size_t huge = 2u << 20;
 	struct mem mem = begin();
-	uint8_t *const m = mmap(NULL, 3 * huge, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	uint8_t *const m = mmap(NULL, 3 * huge, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1,
+				0);
 
 	if (m == MAP_FAILED)
 		SKIP("no huge pages in the pool (vm.nr_hugepages)");

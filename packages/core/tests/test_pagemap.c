@@ -293,7 +293,7 @@ static void huge_empty_mapping(void)
 	if (sizeof(void *) == 4)
 		SKIP("16 TiB need a 64-bit address space");
 	begin();
-	const size_t pages = (size_t)1 << 32;
+	const size_t pages = (size_t)1 << (4 * sizeof(size_t));
 	char *const m = map(pages);
 	const pid_t child = fork();
 
@@ -323,7 +323,7 @@ static void huge_empty_tail(void)
 	if (sizeof(void *) == 4)
 		SKIP("16 TiB need a 64-bit address space");
 	begin();
-	const size_t pages = (size_t)1 << 32;
+	const size_t pages = (size_t)1 << (4 * sizeof(size_t));
 	char *const m = map(pages);
 
 	write_pages(m, 3000, 2);

@@ -210,7 +210,7 @@ static void check_count(const struct arch *arch, size_t n_phdrs)
 	// The last program header.
 	uint64_t vaddr = 0;
 
-	memcpy(&vaddr, plan.head + (wide ? 64 + 56 * (n_phdrs - 1) + 16 : 52 + 32 * (n_phdrs - 1) + 8),
+	memcpy(&vaddr, plan.head + n_phdrs * (wide ? 56 : 32) + (wide ? 64 - 56 + 16 : 52 - 32 + 8),
 	       wide ? 8 : 4);
 	CHECK_EQ(vaddr, 0x10000 + (n_phdrs - 2) * 8192);
 	arena_deinit(&h.arena);

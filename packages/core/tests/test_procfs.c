@@ -253,8 +253,8 @@ static void stat_fields(void)
 {
 	struct procfs_stat stat;
 
-	CHECK(procfs_parse_stat("1 (a) b) T 4 5 6 7 8 4294967295 10 11 12 13 14 15 -16 -17 18 -19 20 "
-				"21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 "
+	CHECK(procfs_parse_stat("1 (a) b) T 4 5 6 7 8 4294967295 10 11 12 13 14 15 -16 -17 18 -19 "
+				"20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 "
 				"43 44 45 46 47 48 18446744073709551615 50 51 52\n", &stat));
 	CHECK_EQ(stat.state, 'T');
 	CHECK_EQ(stat.flags, UINT32_MAX);
@@ -268,12 +268,13 @@ static void stat_fields(void)
 	CHECK_EQ(stat.arg_start, 48);
 	CHECK_EQ(stat.arg_end, UINT64_MAX);
 	// Older kernels end earlier.
-	CHECK(procfs_parse_stat("1 (a) R 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22\n", &stat));
+	CHECK(procfs_parse_stat("1 (a) R 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22\n",
+				&stat));
 	CHECK_EQ(stat.starttime, 22);
 	CHECK_EQ(stat.arg_start, 0);
 	// The least number there is.
-	CHECK(procfs_parse_stat("1 (a) R 4 5 6 7 8 9 10 11 12 13 14 15 -9223372036854775808 17 18 19 "
-				"20 21 22", &stat));
+	CHECK(procfs_parse_stat("1 (a) R 4 5 6 7 8 9 10 11 12 13 14 15 -9223372036854775808 17 18 "
+				"19 20 21 22", &stat));
 	CHECK_EQ(stat.cutime, INT64_MIN);
 }
 

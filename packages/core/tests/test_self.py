@@ -61,9 +61,7 @@ def programs() -> dict[int, Path]:
 
 
 @pytest.fixture
-def run(
-    programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> Run:
+def run(programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
     """Run self_dump in a situation; it must have noticed nothing, and the core must be right."""
 
     def run_one(
@@ -191,9 +189,7 @@ def test_fifty_dumps_while_threads_hold_the_allocator(run: Run, method: str, bit
 
 @pytest.mark.parametrize("bits", [64, 32])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_child_of_a_fork_during_a_dump_dumps_itself(
-    run: Run, method: str, bits: int
-) -> None:
+def test_the_child_of_a_fork_during_a_dump_dumps_itself(run: Run, method: str, bits: int) -> None:
     run("fork-during-dump", method, bits=bits)
 
 

@@ -164,9 +164,19 @@ static int parse_option(int option, struct arguments *args)
 		printf("coresnap-dump %s\n", coresnap_version());
 		return 0;
 	default:
-		fputs("Try coresnap-dump --help.\n", stderr);
-		return CORESNAP_E_USAGE;
+		return -1;
 	}
+}
+
+// What getopt could not make sense of: a value that is missing, or an option.
+static int bad_option(int option, char **argv)
+{
+	const char letter[] = { '-', (char)optopt, '\0' };
+	// An unknown letter may stand among others, before which optind is still at.
+	const bool known = optopt >= 256 || strchr("omfq", optopt); // 0: a long one, unknown
+
+	return usage(option == ':' ? "this option needs a value" : "option not understood",
+		     known ? argv[optind - 1] : letter);
 }
 
 static int parse_arguments(int argc, char **argv, struct arguments *args)
@@ -174,8 +184,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
 	uint64_t pid;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "o:m:fq", long_options, NULL)) != -1) {
-		const int code = parse_option(option, args);
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":o:m:fq", long_options, NULL)) != -1) {
+		const int code = option == ':' || option == '?' ? bad_option(option, argv) :
+								  parse_option(option, args);
 
 		if (code >= 0)
 			return code;

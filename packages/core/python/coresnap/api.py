@@ -133,7 +133,10 @@ def _readable_by_self(options: Options) -> Options:
 
 
 def _pid(pid: int) -> int:
-    number = operator.index(pid)
+    try:
+        number = operator.index(pid)
+    except TypeError:
+        raise TypeError(f"pid is a {type(pid).__name__}; give a number") from None
     if not 0 < number < 2**31:
         raise UsageError(f"{number} is no process id", remedy="give a positive number")
     return number

@@ -157,6 +157,16 @@ static long do_map(const char *mib, const char *pages)
 	return 0;
 }
 
+// The address of one page, with the same byte in all of it.
+static void do_page(void)
+{
+	uint8_t *const at = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	memset(at, 0x5a, 4096);
+	printf("%llu\n", (unsigned long long)(uintptr_t)at);
+}
+
 // SIGCHLD that came, and what wait says of ordinary children and of any.
 static void do_children(void)
 {
@@ -217,6 +227,8 @@ static void obey(const char *what, const char *how, const char *how_much)
 		answer(chdir(how));
 	else if (strcmp(what, "map") == 0)
 		answer(do_map(how, how_much));
+	else if (strcmp(what, "page") == 0)
+		do_page();
 	else if (strcmp(what, "undumpable") == 0)
 		answer(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
 	else if (strcmp(what, "trace") == 0)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""SIGINT and SIGTERM undo a dump: the target runs, no file is left, the exit code tells the signal.
+
+How long that took is printed; asserted is only that it is not long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import living
+import pytest
+from living import AT_ONCE, DEADLINE, Held, Subject
+
+pytestmark = pytest.mark.host
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return living.compile_program("world", tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def subject(world: Path) -> Iterator[Subject]:
+    with Subject(world) as started:
+        started.tell("threads", 3)
+        yield started
+
+
+def interrupt(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal; the process must end at once, by reason of it. Prints after how many ms."""
+    pidfd = os.pidfd_open(process.pid)
+    began = time.monotonic()
+    process.send_signal(number)
+    gone = living.wait_gone(pidfd, seconds=AT_ONCE)
+    print(f"{number.name}: cancelled after {(time.monotonic() - began) * 1000:.1f} ms")
+    os.close(pidfd)
+    assert gone
+    assert process.wait(DEADLINE) == 128 + number
+
+
+@SIGNALS
+@pytest.mark.parametrize(
+    "options",
+    [["-m", "fork"], ["-m", "stop"], ["-m", "stop", "--stage-budget", "1"]],
+    ids=["fork", "stop-staged", "stop-while-stopped"],
+)
+def test_a_dump_held_by_a_full_pipe(
+    subject: Subject, options: list[str], number: signal.Signals
+) -> None:
+    before = living.footprint(subject.pid)
+    with Held(subject.pid, *options) as held:
+        interrupt(held.process, number)
+        assert held.talk().startswith("coresnap-dump: cancelled")
+    living.until_undisturbed(subject, before)
+
+
+@contextlib.contextmanager
+def traced(
+    inject: str, sign: str, place: Path, *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the tool under strace, slow at some system calls, from the call on that shows a sign."""
+    read_fd, write_fd = os.pipe()
+    what, _, _ = inject.partition(":")
+    # -D: the tracer is a grandchild, and what we start is the tool itself.
+    options = ["-D", "-f", "-y", "-qq", "-e", f"trace={what}", "-e", f"inject={inject}"]
+    process = subprocess.Popen(
+        [living.need("strace"), *options, "-o", f"/dev/fd/{write_fd}", living.tool(), *arguments],
+        cwd=place,
+        pass_fds=[write_fd],
+        stderr=subprocess.PIPE,
+    )
+    os.close(write_fd)
+    try:
+        with os.fdopen(read_fd, errors="replace") as trace:
+            assert any(sign in line for line in trace), f"no call of {what} shows {sign}"
+            yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=DEADLINE)
+
+
+@SIGNALS
+@pytest.mark.parametrize("method", ["stop", "fork"])
+def test_a_large_file_that_is_being_written(
+    tmp_path: Path, subject: Subject, method: str, number: signal.Signals
+) -> None:
+    subject.tell("map", 32, 32 << 8)
+    before = living.footprint(subject.pid)
+    arguments = ["-m", method, "-o", "core", str(subject.pid)]
+    with traced("pwrite64:delay_exit=30000", ".part>", tmp_path, *arguments) as process:
+        (part,) = tmp_path.iterdir()
+        assert part.name != "core"
+        interrupt(process, number)
+    assert list(tmp_path.iterdir()) == []
+    living.until_undisturbed(subject, before)
+
+
+@SIGNALS
+def test_a_target_that_does_not_stop(
+    tmp_path: Path, subject: Subject, number: signal.Signals
+) -> None:
+    """It waits for the end of a vfork child, which the kernel does not interrupt."""
+    subject.tell("vfork")
+    arguments = ["--stop-timeout", str(DEADLINE), "-o", "core", str(subject.pid)]
+    with traced("ptrace:delay_exit=1", "PTRACE_SEIZE", tmp_path, *arguments) as process:
+        interrupt(process, number)
+    assert list(tmp_path.iterdir()) == []
+    assert subject.ask("") == "back"
+    assert subject.ask("ping") == "pong"
+    assert living.status(subject.pid, "TracerPid") == "0"

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// Plan, extents and sink together: every byte of the core is where the plan says.
+#include "emit.h"
+
+#include <errno.h>
+#include <sys/prctl.h>
+
+#include "hand_snapshot.h"
+#include "own_image.h"
+
+// Where the four mappings of the hand-made snapshot lie in this process.
+#define BASE ((uintptr_t)0x40000000)
+
+static struct hand h;
+static struct plan plan;
+static struct mem mem;
+static struct sink sink;
+static struct emit emit;
+static struct target image;
+static struct coresnap_error err;
+static struct extent extents[8];
+static uint8_t *core;
+
+static void begin(const struct arch *arch)
+{
+	const struct coresnap_output to = { .kind = CORESNAP_TO_MEMORY };
+
+	hand_init(&h, arch);
+	image = image_of(getpid());
+	for (size_t i = 0; i < 4; i++) {
+		h.maps[i].start += BASE;
+		h.maps[i].end += BASE;
+	}
+	mem = (struct mem){ .arena = &h.arena, .image = &image, .list = extents };
+	emit = (struct emit){ .plan = &plan, .mem = &mem, .sink = &sink,
+			      .buffer = arena_alloc(&h.arena, EMIT_PIECE) };
+	CHECK_EQ(sink_open(&sink, &to, 0, &err), 0);
+}
+
+static void add(size_t mapping, size_t first, size_t pages, const uint8_t *bytes)
+{
+	const uint64_t start = h.maps[mapping].start + first * PAGE;
+
+	extents[mem.n++] = (struct extent){ .start = start, .end = start + pages * PAGE,
+					    .bytes = bytes };
+}
+
+static void finish(void)
+{
+	int fd = -1;
+
+	CHECK_EQ(emit_extents(&emit, mem.n, &err), 0);
+	CHECK_EQ(emit_tail(&emit, &err), 0);
+	CHECK_EQ(sink_finish(&sink, &fd, &err), 0);
+	CHECK_EQ(lseek(fd, 0, SEEK_END), plan.size);
+	core = mmap(NULL, (size_t)plan.size, PROT_READ, MAP_PRIVATE, fd, 0);
+	CHECK(core != MAP_FAILED);
+	CHECK(memcmp(core, plan.head, plan.head_size) == 0);
+	for (size_t i = plan.head_size; i < plan.segments[0].offset; i++)
+		CHECK_EQ(core[i], 0);
+	close(fd);
+}
+
+static void check_bytes(size_t segment, size_t page, const uint8_t *want)
+{
+	static const uint8_t zeros[PAGE];
+	const uint8_t *at = core + plan.segments[segment].offset + page * PAGE;
+
+	CHECK((page + 1) * PAGE <= plan.segments[segment].filesz);
+	CHECK(memcmp(at, want ? want : zeros, PAGE) == 0);
+}
+
+static void fill(uint8_t *bytes, size_t size, unsigned int seed)
+{
+	for (size_t i = 0; i < size; i++)
+		bytes[i] = (uint8_t)(i * 31 + i / 251 + seed);
+}
+
+static void staged_pulled_and_holes(void)
+{
+	static const struct arch *const both[] = { &arch_x86_64, &arch_i386 };
+	static uint8_t staged[2 * PAGE];
+	uint8_t *const first = map_private(BASE + 0x10000, 2);
+	uint8_t *const second = map_private(BASE + 0x20000, 3);
+
+	fill(staged, sizeof(staged), 1);
+	fill(first, 2 * PAGE, 2);
+	fill(second, 3 * PAGE, 3);
+	for (size_t i = 0; i < 2; i++) {
+		begin(both[i]);
+		CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+		CHECK_EQ(emit_head(&emit, &err), 0);
+		CHECK_EQ(sink.pos, plan.head_size);
+		add(0, 0, 1, NULL);
+		add(1, 0, 1, NULL);
+		add(1, 2, 1, NULL);
+		add(3, 1, 1, staged + PAGE);
+		// In two steps, as when a part is written while the target is stopped.
+		CHECK_EQ(emit_extents(&emit, 2, &err), 0);
+		CHECK_EQ(sink.pos, plan.segments[1].offset + PAGE);
+		finish();
+		check_bytes(0, 0, first);
+		check_bytes(1, 0, second);
+		check_bytes(1, 1, NULL);
+		check_bytes(1, 2, second + 2 * PAGE);
+		check_bytes(3, 0, NULL);
+		check_bytes(3, 1, staged + PAGE);
+		CHECK_EQ(sink.written, plan.head_size + 4 * PAGE);
+		CHECK_EQ(mem.bytes_read, 3 * PAGE);
+		arena_deinit(&h.arena);
+	}
+}
+
+// More than the buffer holds, and not a multiple of it.
+static void pulled_in_pieces(void)
+{
+	const size_t pages = 2 * EMIT_PIECE / PAGE + 3;
+	uint8_t *const m = map_private(BASE + 0x1000000, pages);
+
+	begin(&arch_x86_64);
+	h.s.maps.n = 4;
+	h.maps[3] = hand_mapping((uintptr_t)m, pages, MAPPING_READ, pages * PAGE);
+	fill(m, pages * PAGE, 4);
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	add(3, 0, pages, NULL);
+	finish();
+	for (size_t i = 0; i < pages; i++)
+		check_bytes(3, i, m + i * PAGE);
+}
+
+// A page that cannot be read is zeros, and counted when it should have been there.
+static void unreadable_page(void)
+{
+	uint8_t *const m = map_private(BASE + 0x20000, 3);
+
+	begin(&arch_x86_64);
+	fill(m, 3 * PAGE, 5);
+	munmap(m + PAGE, PAGE);
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	add(1, 0, 3, NULL);
+	extents[0].certain = true;
+	finish();
+	check_bytes(1, 0, m);
+	check_bytes(1, 1, NULL);
+	check_bytes(1, 2, m + 2 * PAGE);
+	CHECK_EQ(mem.bytes_unreadable, PAGE);
+}
+
+static void nothing_but_holes(void)
+{
+	begin(&arch_x86_64);
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	finish();
+	for (size_t i = 0; i < 4; i++)
+		for (size_t page = 0; page < plan.segments[i].filesz / PAGE; page++)
+			check_bytes(i, page, NULL);
+}
+
+// The section header that tells the number of program headers ends the file.
+static void tail(void)
+{
+	const size_t n = 70000;
+	static const uint8_t staged[PAGE] = { 42 };
+
+	begin(&arch_x86_64);
+	h.s.maps.list = calloc(n, sizeof(struct mapping));
+	h.s.maps.n = n;
+	CHECK(h.s.maps.list);
+	for (size_t i = 0; i < n; i++)
+		h.s.maps.list[i] = hand_mapping(BASE + i * 8192, 1, MAPPING_READ, i % 2 * PAGE);
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	extents[mem.n++] = (struct extent){ .start = BASE + 69999 * 8192,
+					    .end = BASE + 69999 * 8192 + PAGE, .bytes = staged };
+	finish();
+	check_bytes(69999, 0, staged);
+	check_bytes(69997, 0, NULL);
+	CHECK_EQ(plan.tail_size, 64);
+	CHECK(memcmp(core + plan.data_end, plan.tail, 64) == 0);
+	CHECK_EQ(plan.size, plan.data_end + 64);
+}
+
+static int emit_one(uint64_t start, uint64_t end)
+{
+	static const uint8_t staged[8 * PAGE];
+
+	begin(&arch_x86_64);
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	extents[mem.n++] = (struct extent){ .start = start, .end = end, .bytes = staged };
+	err = (struct coresnap_error){ 0 };
+	const int ret = emit_extents(&emit, 1, &err);
+
+	CHECK_EQ(err.code, ret < 0 ? CORESNAP_E_FAILED : CORESNAP_OK);
+	sink_close(&sink);
+	arena_deinit(&h.arena);
+	return ret;
+}
+
+// An extent that no segment has room for would overwrite another's bytes.
+static void extents_outside(void)
+{
+	CHECK_EQ(emit_one(BASE + 0x10000, BASE + 0x10000 + PAGE), 0);
+	CHECK_EQ(emit_one(BASE, BASE + PAGE), -EINVAL);                             // before
+	CHECK_EQ(emit_one(BASE + 0xf000, BASE + 0x10000 + PAGE), -EINVAL);          // begins before
+	CHECK_EQ(emit_one(BASE + 0x10000, BASE + 0x10000 + 2 * PAGE), -EINVAL);     // not kept
+	CHECK_EQ(emit_one(BASE + 0x11000, BASE + 0x12000), -EINVAL);                // likewise
+	CHECK_EQ(emit_one(BASE + 0x18000, BASE + 0x19000), -EINVAL);                // between
+	CHECK_EQ(emit_one(BASE + 0x20000, BASE + 0x20000 + 4 * PAGE), -EINVAL);     // ends behind
+	CHECK_EQ(emit_one(BASE + 0x30000, BASE + 0x31000), -EINVAL);                // nothing kept
+	CHECK_EQ(emit_one(BASE + 0x50000, BASE + 0x51000), -EINVAL);                // behind
+	CHECK_EQ(emit_one(BASE + 0x41000, BASE + 0x42000), 0);
+}
+
+static void extents_in_disorder(void)
+{
+	static const uint8_t staged[PAGE];
+
+	begin(&arch_x86_64);
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	add(1, 1, 1, staged);
+	add(1, 0, 1, staged);
+	CHECK_EQ(emit_extents(&emit, 2, &err), -EINVAL);
+	CHECK_EQ(err.code, CORESNAP_E_FAILED);
+}
+
+static void image_that_is_gone(void)
+{
+	map_private(BASE + 0x20000, 3);
+	begin(&arch_x86_64);
+
+	const pid_t child = fork();
+
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	image = image_of(child);
+	kill(child, SIGKILL);
+	CHECK(waitpid(child, NULL, 0) == child);
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	add(1, 0, 1, NULL);
+	CHECK_EQ(emit_extents(&emit, 1, &err), -ESRCH);
+	CHECK_EQ(err.code, CORESNAP_E_TARGET_GONE);
+}
+
+static const struct check_case cases[] = {
+	CASE(staged_pulled_and_holes),
+	CASE(pulled_in_pieces),
+	CASE(unreadable_page),
+	CASE(nothing_but_holes),
+	CASE(tail),
+	CASE(extents_outside),
+	CASE(extents_in_disorder),
+	CASE(image_that_is_gone),
+};
+
+CHECK_MAIN(cases)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a dump does to a program that is in a system call is what docs/pausing.md says.
+
+Every row of its table is run by each method, with and without strict timeouts, all at the same
+time: most of it is waiting. See lab/pausing for the program.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+calls = pytest.importorskip("lab.pausing.calls", reason="lab/ is not beside packages/ here")
+
+pytestmark = [pytest.mark.host, pytest.mark.xdist_group("interrupted")]
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "pausing.md"
+TIMEOUT = 3_000_000_000  # ns: of the calls that have one
+AFTER = 1_000_000_000  # ns: how long such a call has waited when it is dumped
+DEADLINE = 60.0  # seconds
+AT_ONCE = 64
+WAYS = {
+    "stop": ("-m", "stop"),
+    "fork": ("-m", "fork"),
+    "stop, strict": ("-m", "stop", "--strict-timeouts"),
+    "fork, strict": ("-m", "fork", "--strict-timeouts"),
+}
+CALLS_32 = ("clock_nanosleep", "futex-timeout", "poll-timeout", "select-timeout", "epoll_wait",
+            "epoll_wait-timeout", "read-pipe", "recv-timeout", "accept-timeout", "sigtimedwait",
+            "semop", "semtimedop", "msgrcv", "io_uring_enter-timeout", "pause")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run: a call of a program of so many bits, dumped in one way."""
+
+    bits: int
+    call: str  # as in the table
+    way: str
+
+    def __str__(self) -> str:
+        return f"{self.bits}-{self.call}-{self.way}".replace(", ", "-")
+
+
+def read_table() -> dict[str, dict[str, str]]:
+    """What the document says: the verdict by call and way."""
+    text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
+    section = text.partition("<!-- measured: calls -->")[2].partition("<!-- end: calls -->")[0]
+    rows: dict[str, dict[str, str]] = {}
+    head: list[str] = []
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| call |"):
+            head = cells
+        elif line.startswith("| `") and cells[0].strip("`") not in rows:
+            rows[cells[0].strip("`")] = dict(zip(head, cells, strict=True))
+    return rows
+
+
+TABLE = read_table()
+CELLS = [
+    Cell(bits=bits, call=call, way=way)
+    for bits, names in ((64, TABLE), (32, CALLS_32))
+    for call in names
+    for way in WAYS
+]
+
+
+class RefusedError(Exception):
+    """coresnap-dump wrote no core; the text is what it said."""
+
+
+def run(cell: Cell, program: Path, dumper: str, *, timed: bool) -> str:
+    """Make the call, dump the process in it, and return the verdict."""
+
+    def dump(pid: int) -> None:
+        argv = [dumper, *WAYS[cell.way], "-q", "-o", "-", str(pid)]
+        with open(os.devnull, "wb") as nowhere:
+            done = subprocess.run(
+                argv, stdout=nowhere, stderr=subprocess.PIPE, timeout=DEADLINE, text=True
+            )
+        if done.returncode:
+            raise RefusedError(done.stderr)
+
+    try:
+        outcome = calls.run(
+            program,
+            cell.call.removesuffix(", twice"),
+            timeout=TIMEOUT if timed else None,
+            disturb=dump,
+            times=2 if cell.call.endswith(", twice") else 1,
+            after=AFTER if timed else 0,
+        )
+    except calls.Unsupported as error:
+        return f"not here: {error}"
+    except RefusedError as error:
+        return "refused" if "interrupted before" in str(error) else f"refused: {error}"
+    return str(outcome.verdict)
+
+
+@pytest.fixture(scope="session")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Future[str]]:
+    """Every cell's verdict, or what went wrong with it."""
+    dumper = os.environ.get("CORESNAP_DUMP", "")
+    if not shutil.which(dumper):
+        pytest.skip("CORESNAP_DUMP does not name the program coresnap-dump")
+    directory = tmp_path_factory.mktemp("interrupted")
+    seen: dict[Cell, Future[str]] = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for bits in (64, 32):
+            try:
+                program = calls.build(directory, bits=bits)
+            except calls.Unsupported:
+                continue
+            timed = calls.list_calls(program)
+            for cell in CELLS:
+                name = cell.call.removesuffix(", twice")
+                if cell.bits == bits:
+                    seen[cell] = pool.submit(run, cell, program, dumper, timed=timed[name])
+    return seen
+
+
+def test_table_has_every_call(tmp_path: Path) -> None:
+    program = calls.build(tmp_path, bits=64)
+    assert {call.removesuffix(", twice") for call in TABLE} == set(calls.list_calls(program))
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_document_is_true(cell: Cell, verdicts: dict[Cell, Future[str]]) -> None:
+    if cell not in verdicts:
+        pytest.skip("no compiler for 32-bit programs (gcc-i686-linux-gnu)")
+    verdict = verdicts[cell].result()
+    if verdict.startswith("not here"):
+        pytest.skip(verdict)
+    assert verdict == TABLE[cell.call][cell.way]
