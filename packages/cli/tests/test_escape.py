@@ -83,6 +83,19 @@ def test_a_table_on_a_terminal_reads_no_markup() -> None:
     assert ":smile:" in terminal.getvalue()
 
 
+def test_a_narrow_terminal_gets_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "30")
+    table = Table("ADDRESS", "FILE")
+    table.add("0x7f3141961df2", "/usr/lib/x86_64-linux-gnu/libc.so.6")
+    terminal = Terminal()
+    table.show(terminal)
+    assert terminal.getvalue().splitlines() == table.lines()
+
+
 def test_columns_of_wide_characters_meet() -> None:
     table = Table("A", "B")
     table.add("\u6f22\u5b57", "x")

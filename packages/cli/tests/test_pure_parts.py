@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The parts of the command that touch no process."""
 
+import os
 import re
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,12 +74,21 @@ def test_help_shows_every_exit_code_and_every_command_has_examples(
         assert f"Examples:\n    coresnap {name}" in capsys.readouterr().out
 
 
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == ExitCode.USAGE
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Usage: coresnap [OPTIONS] COMMAND")
+    assert "\n  dump  " in shown.err
+
+
 def test_a_name_matches_comm_or_path_exactly() -> None:
     one = Process(1, "nginx", "/usr/sbin/nginx", ("nginx: master",), 0.0)
     two = Process(2, "nginx-x", "/usr/sbin/nginx-x", (), 0.0)
     assert matching("nginx", [one, two]) == [one]
     assert matching("/usr/sbin/nginx-x", [one, two]) == [two]
     assert matching("ngin", [one, two]) == []
+    assert matching("", [one, replace(one, executable="")]) == []
 
 
 def test_where_the_cores_go(tmp_path: Path) -> None:
@@ -128,12 +140,25 @@ def test_the_last_lines_say_everything() -> None:
     assert "next" not in "\n".join(summary(a_result(), Job(7, None), "stop"))
 
 
+@pytest.mark.parametrize("name", [b"a b", b"-x", b"n\nl", b"\xff'\\", b"\x1b[1m", b"plain"])
+def test_the_next_command_can_be_typed(name: bytes) -> None:
+    last = summary(a_result(), Job(7, Path(os.fsdecode(name))), "auto")[-1]
+    assert last.isprintable()
+    typed = last.removeprefix("next    coresnap debug ")
+    read = subprocess.run(["bash", "-c", f"printf %s {typed}"], capture_output=True, check=True)
+    assert read.stdout.removeprefix(b"./") == name
+
+
 def test_the_json_of_a_dump() -> None:
     fields = result_fields(a_result(), Job(7, Path("x")))
     assert fields["skipped"] == [
-        {"start": "0x1000", "end": "0x1800", "reason": "dontdump"},
-        {"tid": 77, "reason": "thread"},
+        {"start": "0x1000", "end": "0x1800", "reason": "dontdump", "tid": None},
+        {"start": "0x0", "end": "0x0", "reason": "thread", "tid": 77},
     ]
+    assert fields["n_skips"] == 2
+    assert fields["why_not"][0]["reason"] == "odd \\x1b[2J reason"
+    assert fields["path"] == "x"
+    assert "schema" not in fields
     assert fields["why_not"][0]["method"] == "fork"
     assert fields["bytes_skipped"]["dontdump"] == 2048
 

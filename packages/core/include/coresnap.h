@@ -80,7 +80,11 @@ enum coresnap_skip_reason {
 	CORESNAP_SKIP_IO = 2,         /* device memory */
 	CORESNAP_SKIP_UNREADABLE = 3, /* the kernel refused the read (EFAULT, EIO) */
 	CORESNAP_SKIP_THREAD = 4,     /* a thread that did not stop in time: no registers */
-	CORESNAP_SKIP_REASONS = 5,
+	/* Shared memory that the target has not mapped in: without a capability (see
+	 * CAP_CHECKPOINT_RESTORE) it cannot be told whether it holds anything, and reading it would
+	 * make it. */
+	CORESNAP_SKIP_UNMAPPED = 5,
+	CORESNAP_SKIP_REASONS = 6,
 };
 
 /** One thing left out. start and end are target addresses; 0 for a thread. */

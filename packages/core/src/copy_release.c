@@ -10,6 +10,7 @@
 #include "procfs.h"
 #include "remote.h"
 #include "restart.h"
+#include "seccomp.h"
 #include "step.h"
 
 #define END_NS	2000000000u
@@ -17,14 +18,6 @@
 
 enum {
 	MAX_TRIES = 16, // threads that are tried for the last call
-};
-
-struct dirent64_head {
-	uint64_t ino;
-	int64_t off;
-	uint16_t reclen;
-	uint8_t type;
-	char name[];
 };
 
 // Waits until a tracee has ended, making it run on whenever it stops.
@@ -156,6 +149,21 @@ struct last_call {
 };
 
 // true: there is nothing left to do.
+// The target, or this thread of it, may have gone into its sandbox since the copy was made.
+static bool filter_allows(const struct copy *copy, struct arena *arena,
+			  const struct victim *victim, const struct last_call *call)
+{
+	const struct arch_remote *const facts = copy->target->arch->remote;
+	struct seccomp_call calls[2] = { { .nr = call->nr }, { .nr = facts->nr.rt_sigreturn } };
+	size_t denied;
+
+	if (!victim->seccomp)
+		return true;
+	memcpy(calls[0].args, call->args, sizeof(calls[0].args));
+	return seccomp_allows(victim->thread->tid, arena, facts->audit,
+			      copy->gadgets.call + facts->call_size, calls, 2, &denied) == 0;
+}
+
 static bool call_in(struct copy *copy, struct freeze *freeze, const struct maps *maps,
 		    const struct last_call *call)
 {
@@ -167,6 +175,7 @@ static bool call_in(struct copy *copy, struct freeze *freeze, const struct maps 
 	int64_t result;
 
 	restart_calls(freeze, copy->strict_timeouts);
+	freeze_write_registers(freeze);
 	// The descriptor of an earlier program's memory leads nowhere.
 	if (!call->on_page && target_open_mem(copy->target, &err) < 0)
 		return false;
@@ -174,6 +183,8 @@ static bool call_in(struct copy *copy, struct freeze *freeze, const struct maps 
 		return false;
 	if (call->on_page && !page_known(copy))
 		return true;
+	if (!filter_allows(copy, freeze->arena, &victim, call))
+		return false;
 	remote.thread = victim.thread;
 	remote.restart_nr = victim.restart_nr;
 	if (remote_begin(&remote) < 0)
@@ -211,7 +222,7 @@ static bool try_threads(struct copy *copy, struct arena *arena, const struct map
 	unsigned int tries = 0;
 
 	for (long at = 0; at < n && tries < MAX_TRIES;) {
-		const struct dirent64_head *const entry = (const void *)(buf + at);
+		const struct sys_dirent *const entry = (const void *)(buf + at);
 		const pid_t tid = (pid_t)procfs_number(entry->name, 10, NULL);
 
 		at += entry->reclen;

@@ -68,14 +68,6 @@ static int copy_call(struct copy *copy, int32_t nr, const uint64_t args[6], int6
 	return ret;
 }
 
-struct dirent64_head {
-	uint64_t ino;
-	int64_t off;
-	uint16_t reclen;
-	uint8_t type;
-	char name[];
-};
-
 // Before close_range(2) (Linux 5.9): a table of its own, then one after the other.
 static int close_each(struct copy *copy)
 {
@@ -95,7 +87,7 @@ static int close_each(struct copy *copy)
 		if (n <= 0)
 			return 0;
 		for (long at = 0; at < n;) {
-			const struct dirent64_head *const entry = (const void *)(buf + at);
+			const struct sys_dirent *const entry = (const void *)(buf + at);
 
 			at += entry->reclen;
 			if (entry->name[0] == '.')

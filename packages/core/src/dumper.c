@@ -16,6 +16,10 @@
 #define STACK_SIZE (512u << 10)
 #define TICK_NS 20000000
 
+// How long D may take to undo everything once it is told to stop. It may be held up by a page that
+// the target alone could supply (userfaultfd), or by a dead file server.
+#define CANCEL_GRACE_NS 500000000u
+
 // The kernel's sigset_t: 64 signals on all architectures but MIPS.
 static void set_mask(uint64_t new_mask, uint64_t *old_mask)
 {
@@ -65,16 +69,25 @@ static int dumper_main(void *arg)
 	return 0;
 }
 
-static void tick(struct dumper *dumper)
+// Calls the callback until it asks to stop; then D has its grace, and its end undoes the rest.
+static void tick(struct dumper *dumper, uint64_t *cancelled_ns)
 {
-	if (dumper->tick && dumper->tick(dumper->tick_arg) != 0)
-		__atomic_store_n(&dumper->cancel, 1, __ATOMIC_RELAXED);
+	if (*cancelled_ns) {
+		if (sys_now_ns() - *cancelled_ns > CANCEL_GRACE_NS)
+			sys_call(SYS_kill, dumper->pid, SIGKILL);
+		return;
+	}
+	if (!dumper->tick || dumper->tick(dumper->tick_arg) == 0)
+		return;
+	__atomic_store_n(&dumper->cancel, 1, __ATOMIC_RELAXED);
+	*cancelled_ns = sys_now_ns();
 }
 
 // Waits for D's end; D sends no signal when it ends, and wait(2) without __WALL does not see it.
 static int wait_end(struct dumper *dumper, int pid)
 {
 	const int pidfd guard(guard_close) = (int)sys_call(SYS_pidfd_open, pid, 0);
+	uint64_t cancelled_ns = 0;
 	int status = 0;
 
 	for (;;) {
@@ -88,12 +101,14 @@ static int wait_end(struct dumper *dumper, int pid)
 		struct timespec wait = { .tv_nsec = TICK_NS };
 
 		if (sys_call(SYS_ppoll, &poll, 1, &wait, NULL, 0) <= 0)
-			tick(dumper);
+			tick(dumper, &cancelled_ns);
 	}
 }
 
-static int died(int status, struct coresnap_error *err)
+static int died(const struct dumper *dumper, int status, struct coresnap_error *err)
 {
+	if (dumper->cancel)
+		return error_cancelled(err);
 	if (WIFSIGNALED(status))
 		return error_set(err, CORESNAP_E_FAILED, EINTR,
 				 "the process that makes the dump was killed by signal %d; the "
@@ -113,6 +128,8 @@ static int start(struct dumper *dumper, uint8_t *stack, struct coresnap_error *e
 	const int pid = clone(dumper_main, stack + STACK_SIZE, CLONE_VM, dumper);
 	const int why = errno;
 
+	// Before D is let go: it shall see C's own mask.
+	set_mask(mask, NULL);
 	if (pid > 0) {
 		dumper->pid = pid;
 		// Where Yama is present only the tracer that the program names may attach.
@@ -121,7 +138,6 @@ static int start(struct dumper *dumper, uint8_t *stack, struct coresnap_error *e
 		__atomic_store_n(&dumper->go, 1, __ATOMIC_RELEASE);
 		sys_call(SYS_futex, &dumper->go, FUTEX_WAKE, 1, NULL, NULL, 0);
 	}
-	set_mask(mask, NULL);
 	errno = saved_errno;
 	if (pid > 0)
 		return pid;
@@ -147,6 +163,6 @@ int dumper_run(struct dumper *dumper, struct arena *arena, struct coresnap_error
 	if (dumper->own_process)
 		sys_call(SYS_prctl, PR_SET_PTRACER, 0, 0, 0, 0);
 	if (!__atomic_load_n(&dumper->done, __ATOMIC_ACQUIRE))
-		return died(status, err);
+		return died(dumper, status, err);
 	return dumper->result;
 }

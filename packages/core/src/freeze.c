@@ -24,14 +24,6 @@
 // How late a caller's wish to give up may be noticed.
 #define CANCEL_LATENCY_NS 20000000u
 
-struct dirent64_head {
-	uint64_t ino;
-	int64_t off;
-	uint16_t reclen;
-	uint8_t type;
-	char name[];
-};
-
 void freeze_init(struct freeze *freeze, struct target *target, struct arena *arena)
 {
 	*freeze = (struct freeze){ .target = target, .arena = arena };
@@ -156,7 +148,7 @@ static int seize_new(struct freeze *freeze, struct coresnap_error *err)
 		if (n <= 0)
 			return found;
 		for (long at = 0; at < n;) {
-			const struct dirent64_head *entry = (const void *)(buf + at);
+			const struct sys_dirent *entry = (const void *)(buf + at);
 			const pid_t tid = (pid_t)procfs_number(entry->name, 10, NULL);
 
 			at += entry->reclen;

@@ -43,6 +43,11 @@ static void skip_unreadable(void *arg, uint64_t start, uint64_t end)
 	skip(arg, CORESNAP_SKIP_UNREADABLE, start, end, 0);
 }
 
+static void skip_unmapped(void *arg, uint64_t start, uint64_t end)
+{
+	skip(arg, CORESNAP_SKIP_UNMAPPED, start, end, 0);
+}
+
 static void refuse(struct job *job, int method, const struct coresnap_error *why)
 {
 	struct coresnap_result *result = &job->result;
@@ -302,7 +307,8 @@ static int dump(struct job *job)
 	if (ret < 0)
 		return ret;
 	job->mem = (struct mem){ .arena = &job->arena, .image = &job->target,
-				 .unreadable = skip_unreadable, .unreadable_arg = job,
+				 .unreadable = skip_unreadable, .unmapped = skip_unmapped,
+				 .skip_arg = job,
 				 .cancel = &job->dumper.cancel };
 	return choose_and_dump(job);
 }

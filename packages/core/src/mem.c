@@ -57,17 +57,48 @@ static bool wanted(const struct mapping *m, enum mem_part part)
 	return false;
 }
 
-// Opens the file behind a mapping, which needs a capability; -errno without it, -EACCES for what is
-// no regular file, since opening a device may do something.
+// A descriptor of the target that is open on the mapping's file (memfd, tmpfs), opened anew; -ENOENT
+// when there is none.
+static int open_descriptor(const struct mem *mem, const struct mapping *m)
+{
+	const int dir guard(guard_close) = sys_openat(mem->image->proc_fd, "fd",
+						      O_RDONLY | O_DIRECTORY, 0);
+	char buf[4096] __attribute__((aligned(8)));
+	struct statx st;
+
+	for (;;) {
+		const long n = dir < 0 ? dir : sys_call(SYS_getdents64, dir, buf, sizeof(buf));
+
+		if (n <= 0)
+			return -ENOENT;
+		for (long at = 0; at < n;) {
+			const struct sys_dirent *entry = (const void *)(buf + at);
+
+			at += entry->reclen;
+			if (sys_statx(dir, entry->name, 0, &st) == 0 &&
+			    (st.stx_mode & S_IFMT) == S_IFREG && st.stx_ino == m->inode &&
+			    st.stx_dev_major == m->dev_major && st.stx_dev_minor == m->dev_minor)
+				return sys_openat(dir, entry->name, O_RDONLY, 0);
+		}
+	}
+}
+
+// Opens the file behind a mapping: by its link in map_files, which needs a capability, or by a
+// descriptor of the target. A negative errno without either, -EACCES for what is no regular file,
+// since opening a device may do something.
 static int open_file(const struct mem *mem, const struct mapping *m, struct statx *st)
 {
 	char path[64];
 
 	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
 		     (unsigned long long)m->end);
-	if (sys_statx(mem->image->proc_fd, path, 0, st) < 0 || (st->stx_mode & S_IFMT) != S_IFREG)
+	const int ret = sys_statx(mem->image->proc_fd, path, 0, st);
+
+	if (ret == 0 && (st->stx_mode & S_IFMT) != S_IFREG)
 		return -EACCES;
-	return sys_openat(mem->image->proc_fd, path, O_RDONLY, 0);
+	const int fd = ret < 0 ? ret : sys_openat(mem->image->proc_fd, path, O_RDONLY, 0);
+
+	return fd < 0 ? open_descriptor(mem, m) : fd;
 }
 
 // The data of a shared mapping's file, holes left out: reading a hole of shared memory would fill
@@ -135,6 +166,34 @@ static bool is_anonymous(const struct mapping *m)
 	return mapping_has_file(m) ? mapping_named(m, "/dev/zero") : m->anonymous != 0;
 }
 
+// Memory that lives in no file of a disk: shared anonymous mappings, memfd, SysV segments, tmpfs. Its
+// block device is one without a driver.
+static bool is_shared_memory(const struct mapping *m)
+{
+	return (m->flags & MAPPING_SHARED) && m->dev_major == 0;
+}
+
+// Shared memory whose holes nobody can tell us: a page that was never written cannot be told from one
+// that only another process has mapped, and reading it would make it, in the target, for good. What
+// the target has mapped in is taken; the rest is told.
+static int scan_shared_memory(struct scan *scan, const struct snapshot *s, const struct mapping *m,
+			      int pagemap)
+{
+	struct mem *mem = scan->mem;
+	const size_t first = mem->n;
+	uint64_t at = m->start;
+	const int ret = scan_pages(scan, s, m, m->dump_size, pagemap);
+
+	for (size_t i = first; ret == 0 && i <= mem->n; i++) {
+		const uint64_t next = i < mem->n ? mem->list[i].start : scan->limit;
+
+		if (next > at && mem->unmapped)
+			mem->unmapped(mem->skip_arg, at, next);
+		at = i < mem->n ? mem->list[i].end : at;
+	}
+	return ret;
+}
+
 static int scan_mapping(struct mem *mem, const struct snapshot *s, const struct mapping *m,
 			int pagemap)
 {
@@ -147,6 +206,9 @@ static int scan_mapping(struct mem *mem, const struct snapshot *s, const struct 
 
 		if (ret == 0 || ret == -ENOMEM)
 			return ret;
+		// What is swapped out is not mapped in either: then only reading tells.
+		if (is_shared_memory(m) && m->anonymous == 0)
+			return scan_shared_memory(&scan, s, m, pagemap);
 	}
 	if (is_anonymous(m))
 		return scan_pages(&scan, s, m, m->anonymous, pagemap);
@@ -259,7 +321,7 @@ static void skip_page(struct mem *mem, const struct extent *extent, uint64_t sta
 		return;
 	mem->bytes_unreadable += end - start;
 	if (mem->unreadable)
-		mem->unreadable(mem->unreadable_arg, start, end);
+		mem->unreadable(mem->skip_arg, start, end);
 }
 
 int mem_read(struct mem *mem, const struct extent *extent, uint64_t address, void *buf,

@@ -27,7 +27,9 @@ struct mem {
 	uint64_t bytes_unreadable;
 	// Told of each unreadable range; may be NULL.
 	void (*unreadable)(void *arg, uint64_t start, uint64_t end);
-	void *unreadable_arg;
+	// Told of each range of shared memory that was left out because reading would make it.
+	void (*unmapped)(void *arg, uint64_t start, uint64_t end);
+	void *skip_arg;
 	const int *cancel; // becomes non-zero when the caller gives up; may be NULL
 };
 

@@ -29,7 +29,7 @@ const char *coresnap_skip_reason_name(int reason)
 	static const char *const names[] = {
 		[CORESNAP_SKIP_FILTER] = "filter",	   [CORESNAP_SKIP_DONTDUMP] = "dontdump",
 		[CORESNAP_SKIP_IO] = "io",		   [CORESNAP_SKIP_UNREADABLE] = "unreadable",
-		[CORESNAP_SKIP_THREAD] = "thread",
+		[CORESNAP_SKIP_THREAD] = "thread",	   [CORESNAP_SKIP_UNMAPPED] = "unmapped",
 	};
 
 	return NAME(names, reason);

@@ -56,8 +56,8 @@ static void select_mapping(struct mapping *m, uint64_t filter, uint64_t page_siz
 	mapping_select(m, &facts);
 }
 
-// Reads the list from maps or smaps, without the dumper's own memory.
-static int read_list(struct snapshot *s, const struct target *target, const char *file,
+// Reads the list from maps or smaps; of the own process without the dumper's own memory.
+static int read_list(struct snapshot *s, const struct target *target, const char *file, bool own,
 		     struct coresnap_error *err)
 {
 	size_t kept = 0;
@@ -70,7 +70,7 @@ static int read_list(struct snapshot *s, const struct target *target, const char
 	for (size_t i = 0; i < s->maps.n; i++) {
 		struct mapping m = s->maps.list[i];
 
-		if (arena_owns(s->arena, m.start, m.end))
+		if (own && arena_owns(s->arena, m.start, m.end))
 			continue;
 		if ((m.flags & MAPPING_SHARED) && (m.flags & MAPPING_DELETED))
 			check_deleted(target, &m);
@@ -100,14 +100,15 @@ int snapmaps_ahead(struct snapshot_options *options, const struct target *target
 
 uint64_t snapmaps_estimate(const struct snapshot_options *options)
 {
+	const struct mapping_facts facts = { .filter = options->filter };
 	uint64_t size = 0;
 
 	for (size_t i = 0; i < options->ahead.n; i++) {
-		const struct mapping *m = &options->ahead.list[i];
-		const bool shared = m->flags & MAPPING_SHARED;
+		struct mapping m = options->ahead.list[i];
 
-		if (!(m->flags & (MAPPING_DONTDUMP | MAPPING_IO)))
-			size += shared ? m->resident : m->anonymous;
+		mapping_select(&m, &facts);
+		if (m.dump_size)
+			size += m.flags & MAPPING_SHARED ? m.resident : m.anonymous;
 	}
 	return size;
 }
@@ -115,7 +116,7 @@ uint64_t snapmaps_estimate(const struct snapshot_options *options)
 int snapmaps_whole(struct snapshot *s, const struct target *target,
 		   const struct snapshot_options *options, struct coresnap_error *err)
 {
-	const int ret = read_list(s, target, "smaps", err);
+	const int ret = read_list(s, target, "smaps", options->first_tid != 0, err);
 
 	if (ret < 0)
 		return ret;
@@ -143,6 +144,24 @@ static const struct mapping *find_same(const struct maps *list, size_t *at,
 	return *at < list->n && same_mapping(&list->list[*at], m) ? &list->list[*at] : NULL;
 }
 
+// The mapping of a copy's ascending list that the target's became. It may be larger: the page that
+// was injected before the fork can have merged with it, and through that with the next one.
+static const struct mapping *find_covering(const struct maps *list, size_t *at,
+					   const struct mapping *m)
+{
+	while (*at < list->n && list->list[*at].end <= m->start)
+		++*at;
+	if (*at == list->n || list->list[*at].start > m->start || list->list[*at].end < m->end)
+		return NULL;
+	const struct mapping *const found = &list->list[*at];
+	struct mapping part = *found;
+
+	part.start = m->start;
+	part.end = m->end;
+	part.offset += mapping_has_file(m) ? m->start - found->start : 0;
+	return same_mapping(&part, m) ? found : NULL;
+}
+
 static void take_details(struct mapping *m, const struct mapping *from)
 {
 	const uint32_t details = MAPPING_DONTDUMP | MAPPING_IO | MAPPING_HUGETLB |
@@ -158,7 +177,7 @@ int snapmaps_unforkable(struct snapshot *s, const struct target *target,
 			const struct snapshot_options *options, struct coresnap_error *err)
 {
 	size_t at = 0;
-	const int ret = read_list(s, target, "maps", err);
+	const int ret = read_list(s, target, "maps", options->first_tid != 0, err);
 
 	if (ret < 0)
 		return ret;
@@ -191,7 +210,7 @@ int snapmaps_from_copy(struct snapshot *s, const struct target *image, struct co
 		return ret;
 	for (size_t i = 0; i < s->maps.n; i++) {
 		struct mapping *m = &s->maps.list[i];
-		const struct mapping *same = find_same(&copied, &at, m);
+		const struct mapping *same = find_covering(&copied, &at, m);
 
 		if (mapping_unforkable(m))
 			continue; // staged in the pause

@@ -7,10 +7,9 @@ import contextlib
 import os
 import select
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -197,6 +196,16 @@ def wait_gone(fd: int, *, seconds: float = DEADLINE) -> bool:
     return bool(select.select([fd], [], [], seconds)[0])
 
 
+def wait_for_text(fd: int, sign: str) -> None:
+    """Read a pipe until it has shown a text."""
+    seen = ""
+    while sign not in seen:
+        assert select.select([fd], [], [], DEADLINE)[0], f"waited for {sign!r}, saw {seen!r}"
+        piece = os.read(fd, 4096)
+        assert piece, f"no {sign!r} in {seen!r}"
+        seen += piece.decode(errors="replace")
+
+
 def until_undisturbed(subject: Subject, before: Footprint) -> None:
     """Wait until a subject looks as before; each look comes after an answer of it."""
     end = time.monotonic() + DEADLINE
@@ -277,13 +286,3 @@ def run_tool(
         stdin=subprocess.DEVNULL,
         **{"capture_output": True, "text": True, "timeout": DEADLINE, **options},
     )
-
-
-@contextlib.contextmanager
-def paused(pid: int) -> Iterator[None]:
-    """Stop a process by job control for a while."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)

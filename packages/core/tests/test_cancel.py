@@ -80,10 +80,10 @@ def traced(
     )
     os.close(write_fd)
     try:
-        with os.fdopen(read_fd, errors="replace") as trace:
-            assert any(sign in line for line in trace), f"no call of {what} shows {sign}"
-            yield process
+        living.wait_for_text(read_fd, sign)
+        yield process
     finally:
+        os.close(read_fd)
         process.kill()
         process.communicate(timeout=DEADLINE)
 

@@ -25,7 +25,7 @@ static struct mem begin(void)
 {
 	image = image_of(getpid());
 	return (struct mem){ .arena = &arena, .image = &image, .unreadable = unreadable,
-			     .unreadable_arg = &arena };
+			     .skip_arg = &arena };
 }
 
 // A snapshot of the one mapping that has this address, kept whole.

@@ -9,6 +9,7 @@ reported.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,12 +62,12 @@ def programs() -> dict[int, Path]:
 
 
 @pytest.fixture
-def run(programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Run:
-    """Run self_dump in a situation; it must have noticed nothing, and the core must be right."""
+def compiled(
+    programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Path]:
+    """The program of a word size."""
 
-    def run_one(
-        situation: str, method: str, *, bits: int = 64, output: str = "file", code: int = 0
-    ) -> Report:
+    def compile_one(bits: int) -> Path:
         library = living.build(bits=bits) / "libcoresnap.a"
         if bits not in programs:
             parts = living.PROGRAMS / "self_parts.c"
@@ -75,10 +76,20 @@ def run(programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory, tmp
             )
         if bits == 32 and not living.runs_32bit(programs[bits]):
             pytest.skip("this kernel does not run 32-bit x86 programs")
+        return programs[bits]
+
+    return compile_one
+
+
+@pytest.fixture
+def run(compiled: Callable[[int], Path], tmp_path: Path) -> Run:
+    """Run self_dump in a situation; it must have noticed nothing, and the core must be right."""
+
+    def run_one(situation: str, method: str, *, bits: int = 64, output: str = "file") -> Report:
         output = "pipe" if situation in HELD else output
         path, report = tmp_path / "core", tmp_path / "report"
         done = subprocess.run(
-            [programs[bits], situation, method, output, path, report],
+            [compiled(bits), situation, method, output, path, report],
             capture_output=True,
             timeout=DEADLINE,
         )
@@ -87,7 +98,7 @@ def run(programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory, tmp
         assert not re.findall(r"^trouble.*", text, re.MULTILINE), text
         lines = [line.split() for line in text.splitlines()]
         said = {words[0]: words[1:] for words in lines if words[0] != "memory"}
-        assert said["code"] == [str(code)], said["error"]
+        assert said["code"] == ["0"], said["error"]
         memory = {w[1]: (int(w[2]), int(w[3])) for w in lines if w[0] == "memory"}
         result = Report(bits, path, Core(path), said, memory)
         check(result)
@@ -191,6 +202,27 @@ def test_fifty_dumps_while_threads_hold_the_allocator(run: Run, method: str, bit
 @pytest.mark.parametrize("method", METHODS)
 def test_the_child_of_a_fork_during_a_dump_dumps_itself(run: Run, method: str, bits: int) -> None:
     run("fork-during-dump", method, bits=bits)
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_core_is_complete_although_its_program_exits_during_the_dump(
+    compiled: Callable[[int], Path], tmp_path: Path, method: str, bits: int
+) -> None:
+    path, report = tmp_path / "core", tmp_path / "report"
+    situation = ["exit-during-dump", method, "stdout"]
+    with subprocess.Popen(
+        [compiled(bits), *situation, path, report], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        # The pipe holds the dump up until the program has ended.
+        assert process.wait(DEADLINE) == 0
+        with path.open("wb") as to:
+            shutil.copyfileobj(process.stdout, to)
+    threads = re.search(r"^threads (.*)", report.read_text(), re.MULTILINE)
+    assert threads
+    with Core(path) as core:
+        assert sorted(t.tid for t in core.threads) == sorted(map(int, threads[1].split()))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -212,11 +212,12 @@ def test_a_target_killed_while_it_is_stopped_and_written(subject: Subject) -> No
         assert subject.process.wait(DEADLINE) == -signal.SIGKILL
 
 
-def delayed_at_interrupt(pid: int, place: Path) -> tuple[subprocess.Popen[str], int]:
+@contextlib.contextmanager
+def delayed_at_interrupt(pid: int, place: Path) -> Iterator[subprocess.Popen[str]]:
     """A dump that has attached to a process of one thread and waits before it stops it."""
     strace = living.need("strace")
     read_fd, write_fd = os.pipe()
-    # -D: the tracer is a child, and the process that we start is the tool itself.
+    # -D: the tracer is a grandchild, and what we start is the tool itself.
     options = ["-D", "-f", "-qq", "-e", "trace=ptrace", "-o", f"/dev/fd/{write_fd}"]
     inject = "inject=ptrace:delay_enter=1000000:when=2"
     process = subprocess.Popen(
@@ -227,13 +228,13 @@ def delayed_at_interrupt(pid: int, place: Path) -> tuple[subprocess.Popen[str], 
         text=True,
     )
     os.close(write_fd)
-    with os.fdopen(read_fd) as trace:
-        for line in trace:
-            if "PTRACE_SEIZE" in line and line.rstrip().endswith("= 0"):
-                break
-        else:
-            pytest.fail("the dump never attached")
-        return process, os.dup(trace.fileno())
+    try:
+        living.wait_for_text(read_fd, f"PTRACE_SEIZE, {pid}, NULL, 0) = 0")
+        yield process
+    finally:
+        os.close(read_fd)
+        process.kill()
+        process.wait(DEADLINE)
 
 
 @pytest.mark.parametrize("change", ["exec", "exit"])
@@ -241,8 +242,7 @@ def test_a_target_that_changes_between_attach_and_stop(
     public: Path, tmp_path: Path, start: Start, change: str
 ) -> None:
     subject = start()
-    process, trace = delayed_at_interrupt(subject.pid, tmp_path)
-    try:
+    with delayed_at_interrupt(subject.pid, tmp_path) as process:
         if change == "exec":
             assert subject.ask("exec", public / "other-world") == "ready"
         else:
@@ -250,10 +250,6 @@ def test_a_target_that_changes_between_attach_and_stop(
         _, text = process.communicate(timeout=DEADLINE)
         assert process.returncode == TARGET_GONE, text
         assert ("execve" if change == "exec" else "exited") in one_line(text)
-    finally:
-        os.close(trace)
-        process.kill()
-        process.wait(DEADLINE)
     assert list(tmp_path.iterdir()) == []
     if change == "exec":
         assert living.status(subject.pid, "TracerPid") == "0"

@@ -239,10 +239,11 @@ static void print_json(FILE *to, const struct coresnap_result *result, const cha
 		result->threads, result->missed, result->segments,
 		(unsigned long long)result->core_size, (unsigned long long)result->bytes_read,
 		(unsigned long long)result->bytes_written);
-	for (int reason = 0; reason < CORESNAP_SKIP_THREAD; reason++)
-		fprintf(to, "%s\"%s\": %llu", reason ? ", " : "",
-			coresnap_skip_reason_name(reason),
-			(unsigned long long)result->bytes_skipped[reason]);
+	for (int reason = 0; reason < CORESNAP_SKIP_REASONS; reason++)
+		if (reason != CORESNAP_SKIP_THREAD)
+			fprintf(to, "%s\"%s\": %llu", reason ? ", " : "",
+				coresnap_skip_reason_name(reason),
+				(unsigned long long)result->bytes_skipped[reason]);
 	fputs("}, ", to);
 	print_json_skips(to, result);
 	fputs(", \"why_not\": [", to);
@@ -268,9 +269,9 @@ static void print_json(FILE *to, const struct coresnap_result *result, const cha
 static void print_text(const struct arguments *args, const struct coresnap_result *result,
 		       const char *path)
 {
-	fprintf(stderr, "method %s, pause %.3f ms, %u threads\n",
+	fprintf(stderr, "method %s, pause %.3f ms, %u thread%s\n",
 		coresnap_method_name(result->method), (double)result->pause_ns / 1e6,
-		result->threads);
+		result->threads, result->threads == 1 ? "" : "s");
 	for (unsigned int i = 0; i < result->n_refusals; i++)
 		fprintf(stderr, "not %s: %s\n", coresnap_method_name(result->why_not[i].method),
 			result->why_not[i].reason);

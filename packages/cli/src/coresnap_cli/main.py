@@ -57,12 +57,19 @@ class _InOrder(click.Group):
 
 @click.group(
     cls=_InOrder,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     epilog=_epilog(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(coresnap.__version__, message="coresnap %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> int:
     """ELF cores of processes that keep running."""
+    if ctx.invoked_subcommand is not None:
+        return ExitCode.OK
+    click.echo(ctx.get_help(), err=True)
+    return ExitCode.USAGE
 
 
 for _command in (dump, demo, info, threads, maps, notes, disasm, debug, selftest):

@@ -61,7 +61,8 @@ def running() -> list[Process]:
 
 def matching(name: str, processes: list[Process]) -> list[Process]:
     """Those whose comm, or whose executable's path, is exactly `name`."""
-    return [process for process in processes if name in (process.comm, process.executable)]
+    # A process without an executable, or one that may not be seen, has an empty path.
+    return [p for p in processes if name and name in (p.comm, p.executable)]
 
 
 def pid_of(name: str) -> int:
@@ -69,7 +70,9 @@ def pid_of(name: str) -> int:
 
     Ends the run with exit code 3 when there is none, with 2 and a list when there are several.
     """
-    found = matching(name, running()) if name else []
+    if not name:
+        die("the name is empty", hint="give a name, or a PID", exit_code=ExitCode.USAGE)
+    found = matching(name, running())
     if len(found) == 1:
         return found[0].pid
     if not found:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tables of literal text: by rich on a terminal, in plain columns elsewhere."""
+"""Tables of literal text: by rich on a terminal that is wide enough, in plain columns elsewhere."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ class Table:
     def show(self, file: IO[str] | None = None) -> None:
         """Print it on stdout (or `file`)."""
         stream = file or sys.stdout
+        lines = self.lines()
         if stream.isatty() and len(self._rows) <= _MOST_FOR_RICH:
-            console(stream).print(self._rich())
-        else:
-            stream.writelines(line + "\n" for line in self.lines())
+            terminal = console(stream)
+            # rich would fold an address in the middle of its digits; a terminal wraps whole lines.
+            if max(map(cell_len, lines)) <= terminal.width:
+                terminal.print(self._rich())
+                return
+        stream.writelines(line + "\n" for line in lines)
 
     def lines(self) -> list[str]:
         """The plain form: nothing is folded or cut, and no line ends in blanks."""

@@ -62,6 +62,7 @@ REASONS: Final[Mapping[SkipReason, int]] = {
     SkipReason.IO: lib.CORESNAP_SKIP_IO,
     SkipReason.UNREADABLE: lib.CORESNAP_SKIP_UNREADABLE,
     SkipReason.THREAD: lib.CORESNAP_SKIP_THREAD,
+    SkipReason.UNMAPPED: lib.CORESNAP_SKIP_UNMAPPED,
 }
 _METHOD_OF: Final = {number: method for method, number in METHODS.items()}
 _REASON_OF: Final = {number: reason for reason, number in REASONS.items()}

@@ -37,6 +37,8 @@ class SkipReason(enum.StrEnum):
     """The kernel refused the read (EFAULT, EIO)."""
     THREAD = "thread"
     """A thread that did not stop in time: its registers are missing."""
+    UNMAPPED = "unmapped"
+    """Shared memory that the target has not mapped in; reading it would make it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@
 //
 // self_dump SITUATION METHOD OUTPUT CORE REPORT
 //
-// OUTPUT is file, pipe or memory; the core ends up in the file CORE anyway. REPORT gets lines
+// OUTPUT is file, pipe or memory, or stdout for exit-during-dump; the core ends up in the file CORE anyway. REPORT gets lines
 // "name value…" with what the core must show, and with what was noticed ("trouble …").
 #include "self_dump.h"
 
@@ -271,6 +271,28 @@ static void fork_during_dump(void)
 		say("trouble the child could not dump itself: 0x%x\n", status);
 }
 
+// -- the end of the program -----------------------------------------------------------------------
+
+static int exit_in_dump(const struct coresnap_progress *progress, void *arg)
+{
+	(void)arg;
+	if (progress->total == 0)
+		return 0;
+	call.tid = (int)syscall(SYS_gettid);
+	say_threads();
+	say("code 0\n");
+	finish();
+}
+
+// Somebody else reads the core from the standard output.
+static void exit_during_dump(void)
+{
+	call.options.progress = exit_in_dump;
+	call.to = (struct coresnap_output){ .kind = CORESNAP_TO_FD, .fd = 1 };
+	call_library();
+	must(false, "exit during the dump");
+}
+
 // -- the rest ------------------------------------------------------------------------------------
 
 static void without_standard_files(void)
@@ -361,6 +383,8 @@ int main(int argc, char **argv)
 	if (is("forked-child"))
 		in_child();
 	start_company();
+	if (is("exit-during-dump"))
+		exit_during_dump();
 	open_output(is("nested") || is("fork-during-dump"));
 	run();
 	finish_output();

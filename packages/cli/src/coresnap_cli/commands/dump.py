@@ -204,33 +204,17 @@ def error_fields(error: coresnap.CoresnapError) -> dict[str, Any]:
 
 
 def result_fields(result: coresnap.DumpResult, job: Job) -> dict[str, Any]:
-    """A result for --json: addresses as hex strings, sizes in bytes, durations in ns."""
-    return {
-        "path": None if job.path is None else job.place,
-        "method": str(result.method),
-        "why_not": [
-            {
-                "method": str(refusal.method),
-                "reason": printable(refusal.reason),
-                "remedy": printable(refusal.remedy),
-            }
-            for refusal in result.why_not
-        ],
-        "pause_ns": result.pause_ns,
-        "threads": result.threads,
-        "missed": result.missed,
-        "segments": result.segments,
-        "core_size": result.core_size,
-        "bytes_read": result.bytes_read,
-        "bytes_written": result.bytes_written,
-        "bytes_skipped": {str(reason): n for reason, n in result.bytes_skipped.items()},
-        "skipped": [
-            {"tid": skip.tid, "reason": str(skip.reason)}
-            if skip.tid
-            else {"start": hex(skip.start), "end": hex(skip.end), "reason": str(skip.reason)}
-            for skip in result.skipped
-        ],
-    }
+    """A result for --json: DumpResult.as_dict() with the text in it made safe.
+
+    Addresses are hex strings, sizes bytes, durations nanoseconds. `schema` stands in the run's own
+    object.
+    """
+    fields = result.as_dict()
+    del fields["schema"]
+    fields["path"] = None if job.path is None else job.place
+    for refusal in fields["why_not"]:
+        refusal.update(reason=printable(refusal["reason"]), remedy=printable(refusal["remedy"]))
+    return fields
 
 
 def summary(result: coresnap.DumpResult, job: Job, asked: str) -> list[str]:
@@ -274,8 +258,11 @@ def _threads(count: int) -> str:
 
 
 def _shell(path: Path) -> str:
-    """The path as one can type it; one with odd characters is shown escaped."""
+    """The path as one can type it into a shell."""
     text = str(path)
     if text.startswith("-"):
         text = f"./{text}"
-    return shlex.quote(text) if text.isprintable() else printable(os.fsencode(path))
+    if text.isprintable():
+        return shlex.quote(text)
+    # printable() escapes as the shell's $'…' reads it.
+    return "$'" + printable(os.fsencode(text)).replace("'", "\\'") + "'"

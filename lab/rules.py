@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The allowed differences between a core of ours and the kernel's core of the same process.
+
+Each has a name, a reason why it cannot or need not be removed, the place in the kernel, what
+exactly it allows, and the cells (row and method) in which it can happen. Every difference must be
+allowed by exactly one rule. A rule that no cell of a run needed, although the run had such cells,
+fails the run: so the list only shrinks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coresnap.corefile import Core
+from coresnap.diff import Difference
+from lab.matrix import Row
+
+SIGABRT = int(signal.SIGABRT)
+SI_TKILL = -6
+
+TICK_NS = 10_000_000  # of the times in /proc/PID/stat
+
+# include/linux/sched.h: struct task_struct.flags
+PF_SUPERPRIV = 0x100
+PF_DUMPCORE = 0x200
+PF_SIGNALED = 0x400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A comparison: one row of the matrix, one method."""
+
+    row: Row
+    method: str
+
+    @property
+    def name(self) -> str:
+        """As in ``threads-64/x86-64:stop``."""
+        return f"{self.row.name}:{self.method}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a rule may look at: both cores and the scenario's facts.
+
+    ``elapsed`` are the seconds from our first dump to the end of the process, ``lifetime`` those
+    from its start to its end.
+    """
+
+    cell: Cell
+    ours: Core
+    kernel: Core
+    facts: Mapping[str, Any]
+    elapsed: float
+    lifetime: float
+
+
+def everywhere(_: Cell) -> bool:
+    """A rule that can fire in every cell."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One allowed difference.
+
+    ``path`` is matched against the whole path of a difference (a is ours, b the kernel's), then
+    ``allows`` decides on the values. ``cells`` are those in which it may fire at all; ``surely``
+    those of which at least one fires it in every run that has such a cell.
+    """
+
+    name: str
+    reason: str
+    kernel: str
+    path: str
+    allows: Callable[[Difference, Context], bool]
+    cells: Callable[[Cell], bool] = everywhere
+    surely: Callable[[Cell], bool] = everywhere
+
+    def explains(self, difference: Difference, context: Context) -> bool:
+        """Whether this rule allows the difference."""
+        return (
+            self.cells(context.cell)
+            and re.fullmatch(self.path, difference.path) is not None
+            and self.allows(difference, context)
+        )
+
+
+def _is(ours: object, kernel: object) -> Callable[[Difference, Context], bool]:
+    return lambda difference, _: (difference.a, difference.b) == (ours, kernel)
+
+
+def _abort_sent(difference: Difference, context: Context) -> bool:
+    """struct siginfo behind its three first members: who sent it, and the rest zero."""
+    ours, kernel = difference.a, difference.b
+    assert isinstance(ours, bytes) and isinstance(kernel, bytes)
+    # On 64 bits four bytes of padding stand before the sender's pid and uid.
+    at = 4 if context.ours.elf_class == 64 else 0
+    sender, rest = kernel[at : at + 8], kernel[:at] + kernel[at + 8 :]
+    return not any(ours) and not any(rest) and any(sender)
+
+
+def _dying(difference: Difference, _: Context) -> bool:
+    ours, kernel = difference.a, difference.b
+    assert isinstance(ours, int) and isinstance(kernel, int)
+    return kernel == ours | PF_DUMPCORE | PF_SIGNALED and not ours & (PF_DUMPCORE | PF_SIGNALED)
+
+
+def _ran_on(difference: Difference, context: Context) -> bool:
+    """A time in ns that grew by no more than all threads together can have used meanwhile."""
+    ours, kernel = difference.a, difference.b
+    assert isinstance(ours, int) and isinstance(kernel, int)
+    return 0 < kernel - ours <= context.elapsed * 1e9 * (len(context.facts["tids"]) + 1)
+
+
+def _within_lifetime(difference: Difference, context: Context) -> bool:
+    """Times in ns that the process can have used on all processors since it began."""
+    ours, kernel = difference.a, difference.b
+    assert isinstance(ours, int) and isinstance(kernel, int)
+    limit = context.lifetime * 1e9 * (os.cpu_count() or 1) + TICK_NS
+    return 0 <= ours <= limit and 0 <= kernel <= limit
+
+
+def _same_threads(difference: Difference, _: Context) -> bool:
+    ours, kernel = difference.a, difference.b
+    assert isinstance(ours, tuple) and isinstance(kernel, tuple)
+    return ours[0] == kernel[0] and sorted(ours) == sorted(kernel)
+
+
+def _once_written(context: Context) -> dict[int, int]:
+    """Sizes of the mappings that were written and lost all written pages, by address."""
+    return {
+        int.from_bytes(bytes.fromhex(truth["hex"]), "little"): truth["number"]
+        for truth in context.facts["truths"]
+        if truth["is"] == "once-written"
+    }
+
+
+def _only_in_kernels(difference: Difference, context: Context) -> bool:
+    """p_filesz of such a mapping, or its bytes: in the kernel's core whole, in ours not at all."""
+    match = re.search(r"\[([0-9a-f]+)", difference.path)
+    assert match is not None
+    size = _once_written(context).get(int(match[1], 16))
+    return size is not None and (difference.a, difference.b) == (0, size)
+
+
+# Calls that write back what is left of their timeout whenever they are interrupted: by machine, the
+# number, the register that points there, and the size. See select(2), ppoll(2), nanosleep(2).
+_WRITES_BACK = {
+    62: {23: ("r8", 16), 270: ("r8", 16), 271: ("rdx", 16)},  # select, pselect6, ppoll
+    3: {
+        142: ("edi", 8),  # _newselect
+        308: ("edi", 8),  # pselect6
+        309: ("edx", 8),  # ppoll
+        413: ("edi", 16),  # pselect6_time64
+        414: ("edx", 16),  # ppoll_time64
+        267: ("esi", 8),  # clock_nanosleep, for which glibc always gives a place
+        0: ("esi", 8),  # restart_syscall of it
+    },
+}
+
+
+def _timeouts(core: Core) -> Iterator[tuple[int, int]]:
+    """Where the timeouts of calls stand that write back what is left: (address, size)."""
+    calls = _WRITES_BACK[core.machine]
+    number = "orig_rax" if core.elf_class == 64 else "orig_eax"
+    for thread in core.threads:
+        register, size = calls.get(thread.regs[number], ("", 0))
+        if register and thread.regs[register] != 0:
+            yield thread.regs[register], size
+
+
+def _less_time_left(difference: Difference, context: Context) -> bool:
+    """All that differs in these pages are such timeouts, and the kernel's are shorter."""
+    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
+    assert match is not None
+    start, end = int(match[1], 16), int(match[2], 16)
+    ours = bytearray(context.ours.read(start, end - start))
+    kernel = context.kernel.read(start, end - start)
+    for address, size in _timeouts(context.kernel):
+        if not start <= address <= end - size:
+            continue
+        part = slice(address - start, address - start + size)
+        words = "<qq" if size == 16 else "<ii"
+        if struct.unpack(words, kernel[part]) > struct.unpack(words, ours[part]):
+            return False
+        ours[part] = kernel[part]
+    return ours == kernel
+
+
+_SEGMENTS = frozenset(["cs", "ss", "ds", "es", "fs", "gs", "fs_base", "gs_base"])
+
+
+def _of_the_caller(difference: Difference, context: Context) -> bool:
+    """A register of the thread that called coresnap_dump_self(), on the stack of commands."""
+    match = re.match(r"thread\[(\d+)\]\.(?:prstatus\.)?(\w+)", difference.path)
+    assert match is not None
+    tid, name = int(match[1]), match[2]
+    if tid != context.facts["pid"] or name in _SEGMENTS or name.startswith(("pr_", "si_")):
+        return False
+    return not name.startswith("NT_") or _same_size(difference)
+
+
+def _same_size(difference: Difference) -> bool:
+    ours, kernel = difference.a, difference.b
+    return isinstance(ours, bytes) and isinstance(kernel, bytes) and len(ours) == len(kernel)
+
+
+def _lock_is_held(difference: Difference, context: Context) -> bool:
+    """Of these pages only the library's lock differs: ours names the caller, then it is free."""
+    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
+    assert match is not None
+    start, end = int(match[1], 16), int(match[2], 16)
+    ours = context.ours.read(start, end - start)
+    kernel = context.kernel.read(start, end - start)
+    pid = context.facts["pid"]
+    held = struct.pack("<II", pid, pid)
+    at = ours.find(held)
+    free = ours[:at] + bytes(len(held)) + ours[at + len(held) :]
+    return at >= 0 and at % len(held) == 0 and free == kernel
+
+
+def _itself(cell: Cell) -> bool:
+    return cell.row.itself
+
+
+def _blocked(cell: Cell) -> bool:
+    return cell.row.scenario.name == "blocked"
+
+
+def _blocked_unprivileged(cell: Cell) -> bool:
+    return _blocked(cell) and (cell.row.nobody or os.geteuid() != 0)
+
+
+def _aio_ring(difference: Difference, context: Context) -> bool:
+    match = re.search(r"\[([0-9a-f]+)", difference.path)
+    assert match is not None
+    entry = context.kernel.file_at(int(match[1], 16))
+    if entry is None or entry.path != b"/[aio] (deleted)":
+        return False
+    return (difference.a, difference.b) == (entry.end - entry.start, 0)
+
+
+def _zoo(cell: Cell) -> bool:
+    return cell.row.scenario.name == "maps-zoo"
+
+
+def _many_threads(cell: Cell) -> bool:
+    return cell.row.scenario.name.startswith("threads-")
+
+
+def _spins(cell: Cell) -> bool:
+    return cell.row.scenario.source == "fpu"
+
+
+RULES = (
+    Rule(
+        name="dying-signal-of-threads",
+        reason="the kernel's core is of a process that dies by SIGABRT, ours of one that lives",
+        kernel="fs/binfmt_elf.c: fill_prstatus",
+        path=r"thread\[\d+\]\.prstatus\.(si_signo|pr_cursig)",
+        allows=_is(0, SIGABRT),
+    ),
+    Rule(
+        name="dying-signal",
+        reason="the kernel's core is of a process that dies by SIGABRT, ours of one that lives",
+        kernel="fs/binfmt_elf.c: fill_siginfo_note",
+        path=r"siginfo\.si_signo",
+        allows=_is(0, SIGABRT),
+    ),
+    Rule(
+        name="dying-signal-code",
+        reason="the lab sends SIGABRT by tgkill(2), which says so in si_code",
+        kernel="kernel/signal.c: do_tkill",
+        path=r"siginfo\.si_code",
+        allows=_is(0, SI_TKILL),
+    ),
+    Rule(
+        name="dying-signal-sender",
+        reason="siginfo of the SIGABRT names its sender, of which no signal of ours can know",
+        kernel="kernel/signal.c: do_tkill",
+        path=r"siginfo\.bytes",
+        allows=_abort_sent,
+    ),
+    Rule(
+        name="dying-flags",
+        reason="the flags of a task that is killed and dumps core; ours does neither",
+        kernel="kernel/signal.c: get_signal (PF_SIGNALED), fs/coredump.c: zap_threads "
+        "(PF_DUMPCORE)",
+        path=r"process\.pr_flag",
+        allows=_dying,
+    ),
+    Rule(
+        name="sampled-times",
+        reason="the kernel's core has the processor times as they were sampled at ticks, and "
+        "/proc/PID/stat has them scaled to the exact sum and cut to ticks of 10 ms, so neither "
+        "follows from the other; besides, the kernel's core is later",
+        kernel="fs/binfmt_elf.c: fill_prstatus, kernel/sched/cputime.c: cputime_adjust",
+        path=r"thread\[\d+\]\.prstatus\.pr_[us]time",
+        allows=_within_lifetime,
+        surely=_spins,
+    ),
+    Rule(
+        name="copy-was-reaped",
+        reason="fork leaves a helper thread in the target that waits for the copy, and the kernel "
+        "counts what a waited-for child used; the kernel's core is later than our fork",
+        kernel="kernel/exit.c: wait_task_zombie",
+        path=r"thread\[\d+\]\.prstatus\.pr_c[us]time",
+        allows=_ran_on,
+    ),
+    Rule(
+        name="order-of-dying-threads",
+        reason="the kernel writes the other threads in the order in which they came to die, which "
+        "the scheduler decides; ours stand in the order of /proc/PID/task",
+        kernel="kernel/exit.c: coredump_task_exit, fs/binfmt_elf.c: fill_note_info",
+        path=r"notes\.thread-order",
+        allows=_same_threads,
+        surely=_many_threads,
+    ),
+    Rule(
+        name="anon-vma-invisible",
+        reason="the kernel dumps a private mapping if it was ever written, which it knows by "
+        "vm_area_struct.anon_vma; from outside only pages that are written now are seen, so when "
+        "none is left nothing tells such a mapping from one never written",
+        kernel="fs/coredump.c: vma_dump_size",
+        path=r"(phdr\[[0-9a-f]+\]\.p_filesz|memory-missing\[[0-9a-f]+-[0-9a-f]+\])",
+        allows=_only_in_kernels,
+        cells=_zoo,
+        surely=_zoo,
+    ),
+    Rule(
+        name="timeout-written-back",
+        reason="a call that is interrupted by a stop writes what is left of its timeout to the "
+        "program's memory; the kernel's core is later, so less is left",
+        kernel="fs/select.c: poll_select_finish",
+        path=r"memory\[[0-9a-f]+-[0-9a-f]+\]",
+        allows=_less_time_left,
+        cells=_blocked,
+        surely=_blocked,
+    ),
+    Rule(
+        name="links-of-a-file-invisible",
+        reason="whether a shared mapping counts as anonymous is whether its file has no links; "
+        "without CAP_CHECKPOINT_RESTORE only the word (deleted) in /proc/PID/maps is seen, which "
+        "the ring of io_setup(2) also has, although its inode counts one link",
+        kernel="fs/coredump.c: vma_dump_size, fs/proc/base.c: proc_map_files_get_link",
+        path=r"(phdr\[[0-9a-f]+\]\.p_filesz|memory-missing\[[0-9a-f]+-[0-9a-f]+\])",
+        allows=_aio_ring,
+        cells=_blocked_unprivileged,
+        surely=_blocked_unprivileged,
+    ),
+    Rule(
+        name="caller-is-in-the-call",
+        reason="a thread that dumps its own process is in coresnap_dump_self() in our core, and "
+        "parked in read(2) in the kernel's, which comes after the call",
+        kernel="arch/x86/kernel/ptrace.c: genregs_get",
+        path=r"thread\[\d+\]\.(prstatus\.[a-z]\w+|NT_PRFPREG|NT_PRXFPREG|NT_X86_XSTATE)",
+        allows=_of_the_caller,
+        cells=_itself,
+        surely=_itself,
+    ),
+    Rule(
+        name="lock-of-the-library",
+        reason="coresnap_dump_self() holds its lock while the core is taken, and no longer when "
+        "the kernel writes its own",
+        kernel="fs/coredump.c: dump_user_range",
+        path=r"memory\[[0-9a-f]+-[0-9a-f]+\]",
+        allows=_lock_is_held,
+        cells=_itself,
+        surely=_itself,
+    ),
+)

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// argv[1] threads that wait for a futex, each with a value of its own in a register and in memory.
+#include "scenario.h"
+
+#define STACK (64UL << 10)
+
+static uint32_t *never; // a futex that nobody wakes while the scenario holds
+static _Atomic uint32_t released;
+static _Atomic uint32_t returned; // calls that came back
+
+static uint64_t value_of(uint64_t index)
+{
+	return 0x7ead000000000000 | (index << 8) | 0x5a;
+}
+
+struct slot {
+	uint64_t index;
+	volatile uint64_t *on_stack;
+	pid_t tid;
+};
+
+static struct slot *slots;
+static size_t n_slots;
+
+// FUTEX_WAIT with the thread's index as the operand in a register that the call does not use.
+static long wait_futex(uint32_t *futex, uint64_t index)
+{
+	long ret;
+#ifdef __x86_64__
+	register long r10 __asm__("r10") = 0; // no timeout
+	register uint64_t r15 __asm__("r15") = value_of(index);
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(SYS_futex), "D"(futex), "S"(0 /* FUTEX_WAIT */), "d"(0), "r"(r10),
+			   "r"(r15)
+			 : "rcx", "r11", "memory");
+#else
+	__asm__ volatile("int $0x80"
+			 : "=a"(ret)
+			 : "a"(SYS_futex), "b"(futex), "c"(0), "d"(0), "S"(0),
+			   "D"((uint32_t)value_of(index))
+			 : "memory");
+#endif
+	return ret;
+}
+
+static void *run(void *arg)
+{
+	struct slot *slot = arg;
+	volatile uint64_t mine = value_of(slot->index);
+	slot->on_stack = &mine;
+	const long ret = wait_futex(never, slot->index);
+	released++;
+	if (ret != 0 || mine != value_of(slot->index))
+		returned++;
+	return NULL;
+}
+
+static const char *verify(void)
+{
+	if (released != 0)
+		return "a futex wait came back";
+	for (size_t i = 0; i < n_slots; i++) {
+		if (*slots[i].on_stack != value_of(i))
+			return scenario_why("the stack of thread %zu changed", i);
+	}
+	return NULL;
+}
+
+static const char *finish(void)
+{
+	const char *why = verify();
+	if (why)
+		return why;
+	*never = 1;
+	const time_t deadline = time(NULL) + AWAIT_SECONDS;
+	while (released < n_slots) {
+		syscall(SYS_futex, never, 1 /* FUTEX_WAKE */, INT_MAX, NULL, NULL, 0);
+		if (time(NULL) > deadline)
+			return "threads did not wake";
+		sched_yield();
+	}
+	return returned ? "a futex wait failed" : NULL;
+}
+
+int main(int argc, char **argv)
+{
+	scenario_begin();
+	n_slots = argc > 1 ? strtoul(argv[1], NULL, 10) : 63;
+	slots = calloc(n_slots, sizeof(*slots));
+	never = calloc(1, sizeof(*never));
+	if (!slots || !never)
+		scenario_die("calloc");
+	for (size_t i = 0; i < n_slots; i++) {
+		slots[i].index = i;
+		slots[i].tid = scenario_create(run, &slots[i], STACK);
+		scenario_thread(slots[i].tid);
+	}
+	for (size_t i = 0; i < n_slots; i++) {
+		const uint64_t value = value_of(i);
+		scenario_await(slots[i].tid, SYS_futex);
+		truth_memory("a thread's stack", slots[i].on_stack, &value, sizeof(value));
+#ifdef __x86_64__
+		truth_register(slots[i].tid, "r15", value);
+		truth_register(slots[i].tid, "rdi", (uintptr_t)never);
+		truth_register(slots[i].tid, "orig_rax", SYS_futex);
+#else
+		truth_register(slots[i].tid, "edi", (uint32_t)value);
+		truth_register(slots[i].tid, "ebx", (uintptr_t)never);
+		truth_register(slots[i].tid, "orig_eax", SYS_futex);
+#endif
+	}
+	scenario_hold(verify, finish);
+}

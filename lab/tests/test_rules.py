@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The oracle itself: it sees a spoilt core, its rules are tight, and none of them may be idle."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from coresnap.diff import Difference
+from lab.host import compare, record
+from lab.host.hold import Hold
+from lab.host.mutate import MUTATIONS, Mutation, mutated
+from lab.matrix import METHODS, ROWS
+from lab.rules import RULES
+
+SPOILT = [
+    pytest.param(row, id=row.name)
+    for row in ROWS
+    if row.scenario.name == "threads-64" and row.name == f"{row.scenario.name}/{row.width}"
+]
+
+
+@pytest.mark.parametrize("held", SPOILT, indirect=True)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_spoilt_core_is_seen(held: Hold, mutation: Mutation, tmp_path: Path) -> None:
+    method = METHODS[0]
+    sound = held.context(method)
+    assert not compare.judge(sound).unexplained
+    with mutated(held.ours(method), mutation, tmp_path / "spoilt.core") as ours:
+        spoilt = compare.judge(held.context(method, ours=ours))
+    found = [difference.path for difference, _ in spoilt.unexplained]
+    assert any(re.fullmatch(mutation.path, path) for path in found), found
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_says_why_and_where(rule: object) -> None:
+    chosen = next(item for item in RULES if item is rule)
+    assert len(chosen.reason) > 40
+    assert re.match(r"\w+(/\w+)*/\w+\.[ch]: \w+", chosen.kernel)
+    cells = record.cells().values()
+    surely = [cell for cell in cells if chosen.surely(cell)]
+    assert surely, "no cell proves that the rule is needed"
+    assert all(chosen.cells(cell) for cell in surely), "a rule cannot fire where it must"
+
+
+def test_rules_have_names_of_their_own() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_an_idle_rule_is_reported() -> None:
+    cell = next(iter(record.cells()))
+    silent = record.Fired(cell=cell, rules=Counter())
+    assert any("dying-signal " in line for line in record.idle_rules([silent]))
+    noisy = record.Fired(cell=cell, rules=Counter({rule.name: 1 for rule in RULES}))
+    assert record.idle_rules([silent, noisy]) == []
+
+
+def test_records_survive_the_way_to_the_controller(tmp_path: Path) -> None:
+    fired = record.Fired(cell="one-thread/x86-64:stop", rules=Counter({"dying-signal": 2}))
+    record.write(tmp_path, fired)
+    assert record.read(tmp_path) == [fired]
+
+
+def test_a_difference_is_shown_without_control_characters() -> None:
+    verdict = compare.Verdict(
+        fired=Counter(),
+        unexplained=((Difference("process.pr_fname", b"\x1b[2J", b"\n[red]"), ()),),
+    )
+    assert verdict.text().isprintable()

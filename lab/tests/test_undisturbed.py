@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a target does after it was dumped: waits end as they should, nothing is lost or left."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.host import build, dumper, hold, system
+from lab.host.process import Impossible, Process
+from lab.matrix import METHODS, ROWS, Row
+
+DUMPS = 3
+# The timeouts end within the test: the dumps must neither cut them short nor make them fail.
+SECONDS = b"2"
+SOURCES = ("blocked", "threads", "signals", "altstack", "tls", "busy")
+
+
+def _rows() -> list[Row]:
+    chosen = []
+    for row in ROWS:
+        if row.scenario.source not in SOURCES or row.scenario.name == "threads-1000":
+            continue
+        chosen.append(row)
+        if row.scenario.source == "blocked":
+            timed = dataclasses.replace(row.scenario, name="blocked-timed", args=(SECONDS,))
+            chosen.append(dataclasses.replace(row, scenario=timed))
+    return chosen
+
+
+PARAMS = [pytest.param(row, id=f"undisturbed-{row.name}") for row in _rows()]
+
+
+@contextmanager
+def _running(row: Row, tools: hold.Tools) -> Iterator[tuple[Process, Path]]:
+    """The row's scenario, with rseq as in any program: an injection must not confuse it."""
+    with ExitStack() as stack:
+        try:
+            where = stack.enter_context(hold.directory(row))
+            process = stack.enter_context(hold.started(row, tools, where, rseq=True))
+        except (system.NotSettable, build.NotBuildable, Impossible) as error:
+            pytest.skip(f"not possible here: {row.name}: {error}")
+        yield process, where
+
+
+@pytest.mark.parametrize("row", PARAMS)
+def test_target_goes_on_after_dumps(row: Row, tools: hold.Tools) -> None:
+    with _running(row, tools) as (process, where):
+        if row.scenario.stopped:
+            process.stop()
+        before = process.observe()
+        for i in range(DUMPS):
+            for method in METHODS:
+                hold.dump(process, row, tools, where / f"{i}-{method}.core", method)
+        process.settle(stopped=row.scenario.stopped)
+        growth = 1024 if row.itself else 256
+        assert not before.differences(process.observe(), growth_kib=growth)
+        if row.scenario.stopped:
+            process.resume()
+        assert process.ask("finish") == "ok"
+        assert process.exit_status() == 0
+
+
+@pytest.mark.parametrize("row", PARAMS)
+def test_dumper_says_what_it_did(row: Row, tools: hold.Tools) -> None:
+    """The result of --json against what can be seen: threads, sizes, a pause that is no guess."""
+    with _running(row, tools) as (process, where):
+        for method in METHODS:
+            done = hold.dump(process, row, tools, where / f"{method}.core", method)
+            _check_result(done, len(process.tids()))
+            process.settle()
+
+
+def _check_result(done: dumper.Dump, threads: int) -> None:
+    assert done.result["threads"] == threads
+    assert done.result["core_size"] == done.core.stat().st_size
+    assert 0 < done.result["pause_ns"] < 10_000_000_000
+    assert (done.core.stat().st_mode & 0o777) == 0o600
