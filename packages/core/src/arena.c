@@ -10,6 +10,7 @@
 #define LARGE	  (BLOCK_MIN / 2)	     // from here on a request has a block of its own
 #define ALIGNMENT ((size_t)64)
 #define PAGE_MAX  ((size_t)65536) // a multiple of every page size of our architectures
+#define POPULATE_WRITE 23 // MADV_POPULATE_WRITE of include/uapi/asm-generic/mman-common.h (Linux 5.14)
 
 static bool round_up(size_t size, size_t to, size_t *ret)
 {
@@ -86,6 +87,15 @@ void *arena_alloc(struct arena *arena, size_t size)
 	if (!round_up(rounded, PAGE_MAX, &rounded))
 		return NULL;
 	return add_block(arena, rounded < BLOCK_MIN ? BLOCK_MIN : rounded);
+}
+
+void *arena_alloc_populated(struct arena *arena, size_t size)
+{
+	void *base = arena_alloc(arena, size > LARGE ? size : LARGE);
+
+	if (base && size > LARGE)
+		sys_call(SYS_madvise, base, size, POPULATE_WRITE);
+	return base;
 }
 
 int arena_grow(struct arena *arena, void *array, size_t *cap, size_t need, size_t item_size)

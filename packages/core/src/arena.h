@@ -31,6 +31,10 @@ void arena_deinit(struct arena *arena);
 // Zeroed bytes aligned to 64, or NULL when memory is short. Freed only by arena_deinit().
 void *arena_alloc(struct arena *arena, size_t size);
 
+// As arena_alloc() for a large block, with its pages made at once (where the kernel can,
+// MADV_POPULATE_WRITE), so that writing it later takes no page faults.
+void *arena_alloc_populated(struct arena *arena, size_t size);
+
 // Makes room for at least @need items of @item_size in *array, whose capacity is *cap (items);
 // doubles, so that the abandoned copies cost at most as much again. 0 or -ENOMEM.
 int arena_grow(struct arena *arena, void *array, size_t *cap, size_t need, size_t item_size);

@@ -252,16 +252,6 @@ static void finish_in_target(struct copy *copy, const struct last_call *call)
 	arena_deinit(&arena);
 }
 
-static bool read_status(int dirfd, const char *path, struct procfs_status *status)
-{
-	char text[8192];
-
-	if (procfs_read(dirfd, path, text, sizeof(text)) <= 0)
-		return false;
-	procfs_parse_status(text, status);
-	return true;
-}
-
 // execve ends H, which leaves G to the new program: a zombie that it knows nothing of. (It also
 // gets a SIGCHLD that we cannot keep from it: do_notify_parent() in kernel/signal.c sends that for
 // any exit signal if the parent has called execve since.) Its pid in the target's namespace, or 0.
@@ -271,9 +261,9 @@ static pid_t orphan(const struct copy *copy, pid_t pid)
 	char path[32];
 
 	error_format(path, sizeof(path), "/proc/%d/status", pid);
-	if (!read_status(AT_FDCWD, path, &copy_status) || copy_status.state != 'Z' ||
+	if (procfs_read_status(AT_FDCWD, path, &copy_status) < 0 || copy_status.state != 'Z' ||
 	    copy_status.ppid != copy->target->pid ||
-	    !read_status(copy->target->proc_fd, "status", &status) || status.ns_depth == 0 ||
+	    procfs_read_status(copy->target->proc_fd, "status", &status) < 0 || status.ns_depth == 0 ||
 	    status.ns_depth > copy_status.ns_depth)
 		return 0;
 	return copy_status.ns_pid[status.ns_depth - 1];

@@ -50,6 +50,25 @@ static void write_result(struct coresnap_result *to, const struct coresnap_resul
 	       size - sizeof(to->size));
 }
 
+// Does the caller's result reach as far as memory_fd?
+static bool has_memory_fd(const struct coresnap_result *result)
+{
+	return result && result->size >= offsetof(struct coresnap_result, memory_fd) +
+						 sizeof(result->memory_fd);
+}
+
+static int check_output(const struct coresnap_output *to, const struct coresnap_result *result,
+			struct coresnap_error *err)
+{
+	if (!to)
+		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no output to write to");
+	// Nobody could close it.
+	if (to->kind == CORESNAP_TO_MEMORY && !has_memory_fd(result))
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "a core in memory is given back in the result, and there is none");
+	return 0;
+}
+
 static int run_in_dumper(void *arg)
 {
 	return job_run(arg);
@@ -111,10 +130,14 @@ static int dump(pid_t pid, int32_t first_tid, const struct coresnap_output *to,
 		job->memory_fd = -1;
 		job->dumper.own_process = first_tid != 0;
 		job->result.memory_fd = -1;
-		code = read_options(&job->options, options, &job->error) < 0 ? CORESNAP_E_USAGE :
-									       run_job(job, to);
-		if (code == CORESNAP_OK || code == CORESNAP_E_INCOMPLETE)
-			write_result(result, &job->result);
+		if (read_options(&job->options, options, &job->error) < 0 ||
+		    check_output(to, result, &job->error) < 0)
+			code = CORESNAP_E_USAGE;
+		else
+			code = run_job(job, to);
+		if (code != CORESNAP_OK && code != CORESNAP_E_INCOMPLETE)
+			job->result.memory_fd = -1;
+		write_result(result, &job->result);
 		local = job->error;
 		arena = job->arena;
 	}

@@ -59,8 +59,14 @@ static int dumper_main(void *arg)
 	if (sys_call(SYS_getppid) != dumper->caller)
 		return 0;
 	sys_call(SYS_prctl, PR_SET_NAME, "coresnap-dumper", 0, 0, 0);
-	while (!__atomic_load_n(&dumper->go, __ATOMIC_ACQUIRE))
-		sys_call(SYS_futex, &dumper->go, FUTEX_WAIT, 0, NULL, NULL, 0);
+	// Looks up now and then: an execve of another thread ends C without a word.
+	while (!__atomic_load_n(&dumper->go, __ATOMIC_ACQUIRE)) {
+		struct timespec second = { .tv_sec = 1 };
+
+		sys_call(SYS_futex, &dumper->go, FUTEX_WAIT, 0, &second, NULL, 0);
+		if (sys_call(SYS_tgkill, dumper->caller, dumper->caller_tid, 0) == -ESRCH)
+			return 0;
+	}
 	if (dumper->own_process)
 		sys_call(SYS_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	close_others(dumper->keep);
@@ -124,6 +130,7 @@ static int start(struct dumper *dumper, uint8_t *stack, struct coresnap_error *e
 
 	// D must not run the program's signal handlers, so it is born with everything blocked.
 	dumper->caller = (int)sys_call(SYS_getpid);
+	dumper->caller_tid = (int)sys_call(SYS_gettid);
 	set_mask(~0ull, &mask);
 	const int pid = clone(dumper_main, stack + STACK_SIZE, CLONE_VM, dumper);
 	const int why = errno;
@@ -146,10 +153,27 @@ static int start(struct dumper *dumper, uint8_t *stack, struct coresnap_error *e
 			 error_errno_name(why));
 }
 
+// After unshare(CLONE_NEWPID) D would be the init process of the new namespace; its end would leave
+// the caller unable to make any child.
+static bool children_elsewhere(void)
+{
+	struct statx own, children;
+
+	return sys_statx(AT_FDCWD, "/proc/self/ns/pid", 0, &own) == 0 &&
+	       sys_statx(AT_FDCWD, "/proc/self/ns/pid_for_children", 0, &children) == 0 &&
+	       own.stx_ino != children.stx_ino;
+}
+
 int dumper_run(struct dumper *dumper, struct arena *arena, struct coresnap_error *err)
 {
 	uint8_t *stack = arena_alloc(arena, STACK_SIZE);
 
+	if (children_elsewhere()) {
+		error_remedy(err, "Dump from a process that has not called unshare(CLONE_NEWPID)");
+		return error_set(err, CORESNAP_E_FAILED, EINVAL,
+				 "the children of this process belong to another pid namespace: the "
+				 "process that makes the dump could not see the target");
+	}
 	if (!stack)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");
 	// An overflow shall be D's end, not damage.

@@ -37,6 +37,7 @@ struct dumper {
 	int result; // what it returned
 	int pid;    // D
 	int caller; // the program's process id
+	int caller_tid;
 };
 
 // Runs dumper->work in a process of its own. Returns its result; a negative errno with err filled

@@ -368,3 +368,14 @@ int error_cancelled(struct coresnap_error *err)
 {
 	return error_set(err, CORESNAP_E_CANCELLED, ECANCELED, "cancelled on request");
 }
+
+const char *error_size(char *buf, size_t size, uint64_t bytes)
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB" };
+	unsigned int unit = 0;
+
+	for (; unit < 4 && bytes >= 10240; unit++)
+		bytes = (bytes + 1023) / 1024;
+	error_format(buf, size, "%llu %s", (unsigned long long)bytes, units[unit]);
+	return buf;
+}

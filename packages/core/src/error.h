@@ -19,6 +19,9 @@ int error_cancelled(struct coresnap_error *err);
 void error_remedy(struct coresnap_error *err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+// A size for people, rounded up: "17 bytes", "40 KiB", "3 MiB", "12 GiB". Returns buf.
+const char *error_size(char *buf, size_t size, uint64_t bytes);
+
 // The name of an errno, "ENOSPC"; async-signal-safe where strerror() is not. "errno N" if unknown.
 const char *error_errno_name(int os_errno);
 

@@ -295,7 +295,13 @@ int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_erro
 	}
 	const int ret = check_frozen(freeze, err);
 
-	return ret < 0 ? ret : target_open_mem(freeze->target, err);
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (freeze->threads[i].state == THREAD_STOPPED)
+			freeze->threads[i].other_mode = freeze->threads[i].gregs_len !=
+							freeze->target->arch->gregs_size;
+	return target_open_mem(freeze->target, err);
 }
 
 void freeze_write_registers(struct freeze *freeze)

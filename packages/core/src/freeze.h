@@ -32,6 +32,7 @@ enum thread_state {
 struct thread {
 	pid_t tid;
 	enum thread_state state;
+	bool other_mode;    // runs 32-bit code in a 64-bit process: its registers are not kept
 	bool group_stop;    // stopped by job control: goes back to that stop when detached
 	bool changed;       // gregs_out differs from gregs
 	uint64_t sigmask;   // PTRACE_GETSIGMASK at the stop

@@ -10,8 +10,11 @@
 
 #define DEFAULT_STOP_TIMEOUT_NS 1000000000u
 
-// Below this, copying takes no longer than a fork, and nothing is injected.
-#define SMALL_TARGET (16u << 20)
+// Below this, copying takes about as long as a fork (docs/pausing.md), and nothing is injected.
+#define SMALL_TARGET (4u << 20)
+
+// What the estimate leaves out: pages of files, and what is written until the stop.
+#define STAGE_SLACK (1u << 20)
 
 static int cancel_check(void *arg)
 {
@@ -101,10 +104,12 @@ static void account(struct job *job)
 static void thaw(struct job *job)
 {
 	for (size_t i = 0; i < job->freeze.n_threads; i++) {
-		if (job->freeze.threads[i].state != THREAD_MISSED)
+		const struct thread *thread = &job->freeze.threads[i];
+
+		if (thread->state != THREAD_MISSED && !thread->other_mode)
 			continue;
 		job->result.missed++;
-		skip(job, CORESNAP_SKIP_THREAD, 0, 0, job->freeze.threads[i].tid);
+		skip(job, CORESNAP_SKIP_THREAD, 0, 0, thread->tid);
 	}
 	freeze_thaw(&job->freeze);
 	job->result.pause_ns = job->freeze.ended_ns - job->freeze.began_ns;
@@ -139,6 +144,20 @@ static int end_core(struct job *job)
 	return ret;
 }
 
+// There is no memory to stage in: the target stands still until everything is written.
+static int write_stopped(struct job *job, size_t written)
+{
+	job->error = (struct coresnap_error){ 0 };
+	int ret = written ? 0 : begin_core(job);
+
+	if (ret == 0)
+		ret = emit_extents(&job->emit, job->mem.n, &job->error);
+	if (ret < 0)
+		return ret;
+	thaw(job);
+	return end_core(job);
+}
+
 // Nothing injected: what fits the budget is copied while the target is stopped, so that a small
 // target is stopped for a memcpy only; of a large one the beginning is written before that.
 static int dump_stop(struct job *job)
@@ -159,6 +178,8 @@ static int dump_stop(struct job *job)
 			return ret;
 	}
 	ret = mem_stage(mem, staged, &job->error);
+	if (ret == -ENOMEM)
+		return write_stopped(job, staged);
 	if (ret < 0)
 		return ret;
 	thaw(job);
@@ -172,6 +193,7 @@ static int dump_stop(struct job *job)
 static int make_copy(struct job *job, struct coresnap_error *err)
 {
 	struct mem *mem = &job->mem;
+	char text[32];
 	int ret = snapmaps_unforkable(&job->snapshot, &job->target, &job->what, err);
 
 	if (ret == 0 && !job->first_tid)
@@ -185,8 +207,8 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 	if (mem_size(mem, 0) > stage_budget(job)) {
 		error_remedy(err, "Raise the stage budget, or leave shared memory out by the filter");
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
-				 "%llu bytes of shared or unforkable memory do not fit the stage "
-				 "budget", (unsigned long long)mem_size(mem, 0));
+				 "%s of shared or unforkable memory do not fit the stage budget",
+				 error_size(text, sizeof(text), mem_size(mem, 0)));
 	}
 	ret = mem_stage(mem, 0, err);
 	if (ret < 0)
@@ -227,11 +249,27 @@ static bool is_small(struct job *job, struct coresnap_error *why)
 {
 	const uint64_t size = snapmaps_estimate(&job->what);
 
+	char text[32];
+
 	if (size > SMALL_TARGET || size > stage_budget(job))
 		return false;
-	error_set(why, CORESNAP_OK, 0, "about %llu bytes are copied as fast as a fork is made",
-		  (unsigned long long)size);
+	error_set(why, CORESNAP_OK, 0, "it is small: about %s are copied as fast as a fork is made",
+		  error_size(text, sizeof(text), size));
 	return true;
+}
+
+// Where the bytes of stop will be staged is made before the target stops: the page faults would cost
+// several times the copying.
+static void reserve_stage(struct job *job)
+{
+	const uint64_t size = snapmaps_estimate(&job->what);
+	struct coresnap_error why = { 0 };
+
+	if (job->options.method != CORESNAP_METHOD_STOP &&
+	    !(job->options.method == CORESNAP_METHOD_AUTO && is_small(job, &why)))
+		return;
+	if (size <= stage_budget(job))
+		mem_reserve(&job->mem, size + size / 8 + STAGE_SLACK);
 }
 
 // The ladder: the best rung first; each refusal is kept for the result. precopy and livedump will
@@ -256,6 +294,8 @@ static int choose_and_dump(struct job *job)
 	if (method == CORESNAP_METHOD_AUTO)
 		refuse(job, CORESNAP_METHOD_FORK, &why);
 	job->mem.n = 0;
+	job->what.injected = job->copy.page; // what a fork that failed halfway has left
+	job->what.injected_size = job->copy.page_size;
 	job->result.method = CORESNAP_METHOD_STOP;
 	int ret = snapmaps_whole(&job->snapshot, &job->target, &job->what, &job->error);
 
@@ -285,6 +325,11 @@ static int prepare(struct job *job)
 		copy_prepare(&job->copy, &job->target);
 	if (ret == 0)
 		ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
+	job->mem = (struct mem){ .arena = &job->arena, .image = &job->target,
+				 .unreadable = skip_unreadable, .unmapped = skip_unmapped,
+				 .skip_arg = job, .cancel = &job->dumper.cancel };
+	if (ret == 0)
+		reserve_stage(job);
 	return ret;
 }
 
@@ -306,10 +351,6 @@ static int dump(struct job *job)
 	ret = snapshot_take(&job->snapshot, &job->freeze, &job->what, &job->error);
 	if (ret < 0)
 		return ret;
-	job->mem = (struct mem){ .arena = &job->arena, .image = &job->target,
-				 .unreadable = skip_unreadable, .unmapped = skip_unmapped,
-				 .skip_arg = job,
-				 .cancel = &job->dumper.cancel };
 	return choose_and_dump(job);
 }
 
@@ -318,7 +359,7 @@ static int incomplete(struct job *job)
 	char threads[64] = "", bytes[64] = "";
 
 	if (job->result.missed)
-		error_format(threads, sizeof(threads), "%u thread%s did not stop in time",
+		error_format(threads, sizeof(threads), "%u thread%s did not stop in time or run 32-bit code",
 			     job->result.missed, job->result.missed == 1 ? "" : "s");
 	if (job->mem.bytes_unreadable)
 		error_format(bytes, sizeof(bytes), "%llu bytes could not be read",
@@ -340,6 +381,15 @@ int job_run(struct job *job)
 	job->sink.cancel = (struct sink_cancel){ .check = cancel_check, .arg = job };
 	const int ret = dump(job);
 
+	// The copy dies first when memory is short, and the target lives.
+	if (ret < 0 && job->error.code == CORESNAP_E_TARGET_GONE &&
+	    job->mem.image == &job->copy_image && !target_exited(&job->target)) {
+		job->error = (struct coresnap_error){ 0 };
+		error_remedy(&job->error, "Use the method stop, or free some memory");
+		error_set(&job->error, CORESNAP_E_FAILED, ENOMEM,
+			  "the copy of process %d was killed while it was written, perhaps for want "
+			  "of memory; the process itself runs on", job->pid);
+	}
 	if (job->target_died) {
 		job->error = (struct coresnap_error){ 0 };
 		error_set(&job->error, CORESNAP_E_TARGET_GONE, ESRCH,

@@ -280,13 +280,21 @@ uint64_t mem_size(const struct mem *mem, size_t from)
 	return size;
 }
 
+void mem_reserve(struct mem *mem, uint64_t size)
+{
+	mem->stage = size <= SIZE_MAX ? arena_alloc_populated(mem->arena, (size_t)size) : NULL;
+	mem->stage_size = mem->stage ? (size_t)size : 0;
+}
+
 int mem_stage(struct mem *mem, size_t from, struct coresnap_error *err)
 {
 	const uint64_t size = mem_size(mem, from);
-	uint8_t *at = size <= SIZE_MAX && size ? arena_alloc(mem->arena, (size_t)size) : NULL;
+	uint8_t *at = mem->stage;
 
 	if (size == 0)
 		return 0;
+	if (size > mem->stage_size)
+		at = size <= SIZE_MAX ? arena_alloc(mem->arena, (size_t)size) : NULL;
 	if (!at)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
 				 "no memory to hold %llu bytes of the target",

@@ -21,6 +21,8 @@ struct extent {
 struct mem {
 	struct arena *arena;
 	const struct target *image; // the stopped target, or the copy in the guise of one
+	uint8_t *stage;             // from mem_reserve(), or NULL
+	size_t stage_size;
 	struct extent *list;        // ascending
 	size_t n, cap;
 	uint64_t bytes_read;
@@ -47,7 +49,10 @@ int must_check mem_sort(struct mem *mem);
 // Bytes of the extents from @from on.
 uint64_t mem_size(const struct mem *mem, size_t from);
 
-// Reads the extents from @from on into memory.
+// Makes memory for about so many bytes to be staged, before the target is stopped. Best effort.
+void mem_reserve(struct mem *mem, uint64_t size);
+
+// Reads the extents from @from on into memory. -ENOMEM when there is not enough of that.
 int must_check mem_stage(struct mem *mem, size_t from, struct coresnap_error *err);
 
 // Reads size bytes at address of the image into buf; what cannot be read becomes zeros and is

@@ -69,7 +69,7 @@ void restart_calls(struct freeze *freeze, bool strict_timeouts)
 	for (size_t i = 0; i < freeze->n_threads; i++) {
 		struct thread *thread = &freeze->threads[i];
 
-		if (thread->state != THREAD_STOPPED)
+		if (thread->state != THREAD_STOPPED || thread->other_mode)
 			continue;
 		const struct arch_eintr_call *call = interrupted_call(thread, arch);
 

@@ -212,25 +212,26 @@ int sink_set_size(struct sink *sink, struct coresnap_error *err)
 static int no_space(const struct sink *sink, const char *subject, int os_errno,
 		    struct coresnap_error *err)
 {
-	char need[64] = "";
+	char need[64] = "", written[32], size[32];
 	struct statfs64 fs;
-	int ret = error_set(err, CORESNAP_E_NO_SPACE, os_errno, "%s for %s (%s) after %llu bytes",
+	int ret = error_set(err, CORESNAP_E_NO_SPACE, os_errno, "%s for %s (%s) after %s",
 			    os_errno == EDQUOT ? "the disk quota is used up" : "no space left",
-			    subject, error_errno_name(os_errno), (unsigned long long)sink->written);
+			    subject, error_errno_name(os_errno),
+			    error_size(written, sizeof(written), sink->written));
 
 	if (sink->expected)
-		error_format(need, sizeof(need), "; the core needs at most %llu bytes",
-			     (unsigned long long)sink->expected);
+		error_format(need, sizeof(need), ": the core needs at most %s",
+			     error_size(size, sizeof(size), sink->expected));
 	if (sink->kind == CORESNAP_TO_MEMORY)
 		error_remedy(err, "write to a file%s", need);
 	else if (os_errno == ENOSPC && sink->seekable && sys_fstatfs(sink->fd, &fs) == 0)
-		error_remedy(err, "free space or write to another file system; without this core "
-				  "%llu bytes are free here%s",
-			     (unsigned long long)fs.f_bavail * (unsigned long long)fs.f_bsize +
-				     sink->written,
-			     need);
+		error_remedy(err, "free space, or write to another file system%s, and without it %s are "
+				  "free here", need,
+			     error_size(size, sizeof(size),
+					(uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize +
+						sink->written));
 	else
-		error_remedy(err, "free space or write to another file system%s", need);
+		error_remedy(err, "free space, or write to another file system%s", need);
 	return ret;
 }
 

@@ -56,9 +56,24 @@ static void select_mapping(struct mapping *m, uint64_t filter, uint64_t page_siz
 	mapping_select(m, &facts);
 }
 
-// Reads the list from maps or smaps; of the own process without the dumper's own memory.
-static int read_list(struct snapshot *s, const struct target *target, const char *file, bool own,
-		     struct coresnap_error *err)
+// Takes the injected range off a mapping that it has merged with, or is. False: nothing is left.
+static bool cut_injected(struct mapping *m, const struct snapshot_options *options)
+{
+	const uint64_t start = options->injected, end = start + options->injected_size;
+
+	if (start == end || m->start >= end || m->end <= start)
+		return true;
+	if (m->start >= start)
+		m->start = end;
+	else if (m->end <= end)
+		m->end = start;
+	return m->start < m->end;
+}
+
+// Reads the list from maps or smaps, without what is not the target's own: the dumper's memory when
+// it dumps itself, and what was injected.
+static int read_list(struct snapshot *s, const struct target *target, const char *file,
+		     const struct snapshot_options *options, struct coresnap_error *err)
 {
 	size_t kept = 0;
 
@@ -70,7 +85,9 @@ static int read_list(struct snapshot *s, const struct target *target, const char
 	for (size_t i = 0; i < s->maps.n; i++) {
 		struct mapping m = s->maps.list[i];
 
-		if (own && arena_owns(s->arena, m.start, m.end))
+		if (options->first_tid && arena_owns(s->arena, m.start, m.end))
+			continue;
+		if (!cut_injected(&m, options))
 			continue;
 		if ((m.flags & MAPPING_SHARED) && (m.flags & MAPPING_DELETED))
 			check_deleted(target, &m);
@@ -116,7 +133,7 @@ uint64_t snapmaps_estimate(const struct snapshot_options *options)
 int snapmaps_whole(struct snapshot *s, const struct target *target,
 		   const struct snapshot_options *options, struct coresnap_error *err)
 {
-	const int ret = read_list(s, target, "smaps", options->first_tid != 0, err);
+	const int ret = read_list(s, target, "smaps", options, err);
 
 	if (ret < 0)
 		return ret;
@@ -177,7 +194,7 @@ int snapmaps_unforkable(struct snapshot *s, const struct target *target,
 			const struct snapshot_options *options, struct coresnap_error *err)
 {
 	size_t at = 0;
-	const int ret = read_list(s, target, "maps", options->first_tid != 0, err);
+	const int ret = read_list(s, target, "maps", options, err);
 
 	if (ret < 0)
 		return ret;

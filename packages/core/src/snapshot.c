@@ -86,7 +86,7 @@ static int32_t parent_id(const struct reader *r)
 
 static uint32_t own_id(const struct reader *r, const char *map, uint32_t id)
 {
-	char text[TEXT];
+	char text[16384]; // at most 340 lines (user_namespaces(7))
 	struct statx ours, theirs;
 
 	// The map of our own namespace is told relative to its parent.
@@ -288,7 +288,7 @@ static int read_threads(struct reader *r, const struct snapshot_options *options
 	for (size_t n = 0; n < freeze->n_threads; n++) {
 		const size_t i = n == 0 ? first : n <= first ? n - 1 : n;
 
-		if (freeze->threads[i].state != THREAD_STOPPED)
+		if (freeze->threads[i].state != THREAD_STOPPED || freeze->threads[i].other_mode)
 			continue;
 		const int ret = read_thread(r, &freeze->threads[i],
 					    i < options->n_facts ? &options->facts[i] : NULL,

@@ -68,6 +68,8 @@ struct snapshot_options {
 	struct maps ahead; // from snapmaps_ahead()
 	const struct thread_facts *facts; // from snapshot_prepare(), in the order of freeze->threads
 	size_t n_facts;
+	uint64_t injected; // a mapping that is not the target's own: left out of the list
+	uint64_t injected_size; // bytes; 0: there is none
 	int32_t first_tid; // the dumping thread, as the dumper sees its id; 0: the main thread
 };
 

@@ -14,12 +14,35 @@ enum { TEXT = 8192 };
 static int gone(struct coresnap_error *err, pid_t pid)
 {
 	error_remedy(err, "List processes with: ps -e");
-	return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH, "There is no process %d", pid);
+	return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH, "there is no process %d", pid);
+}
+
+// Does /proc show the processes by the numbers that we know them by?
+static int check_proc(struct coresnap_error *err)
+{
+	char link[32] = "";
+	const long len = sys_call(SYS_readlinkat, AT_FDCWD, "/proc/self", link, sizeof(link) - 1);
+
+	if (len < 0) {
+		error_remedy(err, "Mount it: mount -t proc proc /proc");
+		return error_set(err, CORESNAP_E_FAILED, (int)-len, "/proc cannot be read: %s",
+				 error_errno_name((int)-len));
+	}
+	if ((long)procfs_number(link, 10, NULL) == sys_call(SYS_getpid))
+		return 0;
+	error_remedy(err, "Mount the one of this namespace: mount -t proc proc /proc");
+	return error_set(err, CORESNAP_E_FAILED, EINVAL,
+			 "/proc belongs to another pid namespace: its numbers are not those of our "
+			 "processes");
 }
 
 static int open_handles(struct target *target, struct coresnap_error *err)
 {
 	char path[32];
+	const int proc = check_proc(err);
+
+	if (proc < 0)
+		return proc;
 	const int pidfd = (int)sys_call(SYS_pidfd_open, target->pid, 0);
 
 	if (pidfd == -ESRCH)
@@ -55,18 +78,18 @@ static int check_kind(const struct target *target, const struct procfs_status *s
 		if (status->threads > 1) {
 			error_remedy(err, "gdb's gcore can dump it");
 			return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
-					 "The main thread of process %d has exited while others "
+					 "the main thread of process %d has exited while others "
 					 "run; this is not supported yet", pid);
 		}
 		error_remedy(err, "Its parent %d has not collected its exit status", status->ppid);
 		return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH,
-				 "Process %d is a zombie: it has exited and has no memory any more",
+				 "process %d is a zombie: it has exited and has no memory any more",
 				 pid);
 	}
 	if (status->tracer) {
 		error_remedy(err, "Detach that debugger (or strace) first");
 		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
-				 "Process %d is traced by process %d; a process has one tracer at a "
+				 "process %d is traced by process %d; a process has one tracer at a "
 				 "time", pid, status->tracer);
 	}
 	return 0;
@@ -112,7 +135,7 @@ static int check_dumpable(const struct target *target, unsigned int flags,
 	error_remedy(err, "If you are sure, ask for it by name: --undumpable "
 		     "(CORESNAP_UNDUMPABLE), as root");
 	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
-			 "Process %d is marked undumpable (a setuid program, or "
+			 "process %d is marked undumpable (a setuid program, or "
 			 "prctl(PR_SET_DUMPABLE, 0)): it guards secrets, and the kernel would not "
 			 "write its core either", target->pid);
 }
@@ -229,7 +252,7 @@ int target_refused(const struct target *target, pid_t tid, struct coresnap_error
 		error_remedy(err, "Run as root or as user %u, or with CAP_SYS_PTRACE",
 			     target->uid);
 		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
-				 "Process %d belongs to user %u and we are user %u: the kernel does "
+				 "process %d belongs to user %u and we are user %u: the kernel does "
 				 "not let us stop it", pid, target->uid, me);
 	}
 	if (me != 0 && scope > 0) {
@@ -238,13 +261,13 @@ int target_refused(const struct target *target, pid_t tid, struct coresnap_error
 			     "Run as root, or let the program call prctl(PR_SET_PTRACER, "
 			     "PR_SET_PTRACER_ANY), or set kernel.yama.ptrace_scope=0");
 		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
-				 "The kernel refuses to let us stop process %d: Yama's "
+				 "the kernel refuses to let us stop process %d: Yama's "
 				 "kernel.yama.ptrace_scope is %d", pid, scope);
 	}
 	error_remedy(err, "Run with CAP_SYS_PTRACE in the target's user namespace; in a container "
 		     "add the capability SYS_PTRACE");
 	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
-			 "The kernel refuses to let us stop process %d (EPERM): capabilities that we "
+			 "the kernel refuses to let us stop process %d (EPERM): capabilities that we "
 			 "lack, a security module, or a setting of a container", pid);
 }
 

@@ -35,7 +35,7 @@ void target_close(struct target *target);
 // Opens mem_fd. Needs ptrace access, so it is called with at least one thread seized.
 int must_check target_open_mem(struct target *target, struct coresnap_error *err);
 
-// Has the process exited, or its main thread?
+// Has the process exited?
 bool target_exited(const struct target *target);
 
 // Is it another program by now (execve since target_open)? Compares the executable's inode.

@@ -441,7 +441,7 @@ def test_fifty_dumps_leak_no_descriptor_and_no_thread(target: Program, tmp_path:
                 coresnap.dump_self(tmp_path / str(number), filter=0)
 
     before = open_descriptors(), threading.active_count()
-    for number in range(50):
+    for number in range(CALLS):
         once(number)
     assert (open_descriptors(), threading.active_count()) == before
 

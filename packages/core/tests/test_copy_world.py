@@ -169,7 +169,7 @@ def test_the_copy_has_a_name_and_nothing_else_and_never_runs(start: Start, bits:
 def test_no_copy_ever_stamps_a_shared_page(start: Start) -> None:
     subject = start(threads=0)
     subject.tell("stamp", 2)
-    for _ in range(10):
+    for _ in range(STAMPS):
         with held_fork(subject) as held:
             assert held.finish() == 0
     foreign, rounds = subject.ask("foreign").split()

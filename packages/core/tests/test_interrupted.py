@@ -18,7 +18,7 @@ import pytest
 
 calls = pytest.importorskip("lab.pausing.calls", reason="lab/ is not beside packages/ here")
 
-pytestmark = [pytest.mark.host, pytest.mark.xdist_group("interrupted")]
+pytestmark = pytest.mark.host
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "pausing.md"
 TIMEOUT = 3_000_000_000  # ns: of the calls that have one

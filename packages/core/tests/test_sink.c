@@ -324,7 +324,7 @@ static void test_full_file_system(void)
 	CHECK_HAS(err.what, "small/core");
 	snprintf(written, sizeof(written), "after %llu bytes", (unsigned long long)sink.written);
 	CHECK_HAS(err.what, written);
-	CHECK_HAS(err.remedy, "at most 8388608 bytes");
+	CHECK_HAS(err.remedy, "at most 8192 KiB");
 	sink_close(&sink);
 	CHECK_EQ(count_entries("small"), 0);
 }

@@ -330,5 +330,6 @@ int main(int argc, char **argv)
 		return code;
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
 	return dump(&args);
 }
