@@ -25,6 +25,7 @@ from elftools.elf.elffile import ELFFile
 import coresnap
 from coresnap import Method, SkipReason
 from coresnap._core import ffi, lib
+from lab.longform import CALLS
 
 Program = subprocess.Popen[str]
 Start = Callable[..., Program]

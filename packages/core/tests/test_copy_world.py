@@ -23,6 +23,7 @@ import pytest
 from living import AT_ONCE, DEADLINE, Held, Subject
 
 from coresnap.corefile import Core
+from lab.longform import STAMPS
 
 pytestmark = pytest.mark.host
 

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import shutil
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import elfwriter
@@ -243,80 +243,6 @@ def test_core_of_gdb_against_itself_and_the_kernels(
         assert "process.pr_pid" in found
 
 
-def test_memory_is_reported_by_pages_merged(tmp_path: Path) -> None:
-    base, size = 0x100000, 64 << 20
-    same = {0x5000: b"same", (40 << 20): b"x" * PAGE}
-    a_path = elfwriter.write(tmp_path / "a", X86_64, loads=[Load(base, size, size, same)])
-    changed = same | {
-        0x1FF0: b"y" * 0x20,  # the end of one page and the start of the next
-        (1 << 20) - 8: b"z" * 16,  # across the pieces in which memory is compared
-        (30 << 20) + 0x123: b"only here",
-        (40 << 20) + PAGE - 1: b"yy",
-        0x5004: bytes(64),  # zeros in place of a hole
-    }
-    b_path = elfwriter.write(tmp_path / "b", X86_64, loads=[Load(base, size, size, changed)])
-    with Core(a_path) as a, Core(b_path) as b:
-        comparison = diff(a, b)
-        assert comparison.differences == ()
-        found = list(comparison.pages)
-        assert [(r.start - base, r.end - base, r.first - base) for r in found] == [
-            (0x1000, 0x3000, 0x1FF0),
-            ((1 << 20) - PAGE, (1 << 20) + PAGE, (1 << 20) - 8),
-            ((30 << 20), (30 << 20) + PAGE, (30 << 20) + 0x123),
-            ((40 << 20), (40 << 20) + 2 * PAGE, (40 << 20) + PAGE - 1),
-        ]
-        assert [r.pages for r in found] == [2, 2, 1, 2]
-        assert (found[0].a_bytes, found[0].b_bytes) == (bytes(16), b"y" * 16)
-        assert found[2].b_bytes == b"only here" + bytes(7)
-        assert found[3].a.perms == "rw-"
-        assert list(comparison.pages) == found
-        last = list(comparison)[-1]
-        assert last.path == f"memory[{base + (40 << 20):x}-{base + (40 << 20) + 2 * PAGE:x}]"
-        assert (last.a, last.b) == (b"x" + bytes(15), b"yy" + bytes(14))
-        assert last.detail is not None
-        assert last.detail.startswith("2 pages, the first difference at ")
-
-
-def test_memory_of_a_huge_sparse_mapping_is_compared_by_its_data(tmp_path: Path) -> None:
-    size = 7 << 40
-    far = {size - PAGE: b"a"}
-    try:
-        a_path = elfwriter.write(tmp_path / "a", X86_64, loads=[Load(0x1000, size, size, far)])
-        b_path = elfwriter.write(tmp_path / "b", X86_64, loads=[Load(0x1000, size, size)])
-    except OSError as error:
-        pytest.skip(f"this file system holds no file of 7 TiB: {error}")
-    with Core(a_path) as a, Core(b_path) as b:
-        assert [r.first for r in diff(a, b).pages] == [0x1000 + size - PAGE]
-
-
-def test_memory_that_only_one_core_holds(tmp_path: Path) -> None:
-    loads = [
-        Load(0x10000, 0x4000, 0x4000, {0x3000: b"data"}),
-        Load(0x20000, 0x1000, 0x1000),
-        Load(0x30000, 0x1000, 0x1000),
-    ]
-    fewer = [
-        Load(0x10000, 0x4000, 0x2000),
-        Load(0x20000, 0x1000, 0),
-        Load(0x30000, 0x1000, 0x1000),
-    ]
-    a_path = elfwriter.write(tmp_path / "a", X86_64, loads=loads)
-    b_path = elfwriter.write(tmp_path / "b", X86_64, loads=fewer)
-    with Core(a_path) as a, Core(b_path) as b:
-        # The offsets of what follows are explained by the sizes.
-        assert paths(diff(a, b)) == [
-            "phdr[10000].p_filesz",
-            "phdr[20000].p_filesz",
-            "memory-missing[12000-14000]",
-            "memory-missing[20000-21000]",
-        ]
-        missing = list(diff(a, b).missing)
-        assert [(m.missing_in, m.zero) for m in missing] == [("b", False), ("b", True)]
-        assert [(m.missing_in, m.zero) for m in diff(b, a).missing] == [("a", False), ("a", True)]
-        assert missing[0].b is not None
-        assert "not all of them zero" in str(list(diff(a, b))[2].detail)
-
-
 def test_segments_that_only_one_core_has(tmp_path: Path) -> None:
     loads = elfwriter.plain_loads()
     a_path = elfwriter.write(tmp_path / "a", X86_64, loads=loads)
@@ -328,22 +254,6 @@ def test_segments_that_only_one_core_has(tmp_path: Path) -> None:
             "memory-missing[10000-11000]",
         ]
         assert list(diff(a, b))[1].b is None
-
-
-def test_a_mapping_in_two_parts_is_still_compared(tmp_path: Path) -> None:
-    whole = [Load(0x10000, 0x2000, 0x2000, {0x1FFF: b"x"})]
-    parts = [Load(0x10000, 0x1000, 0x1000), Load(0x11000, 0x1000, 0x1000, {0xFFF: b"y"})]
-    with (
-        Core(elfwriter.write(tmp_path / "a", X86_64, loads=whole)) as a,
-        Core(elfwriter.write(tmp_path / "b", X86_64, loads=parts)) as b,
-    ):
-        assert paths(diff(a, b)) == [
-            "header.e_phnum",
-            "phdr[10000].p_filesz",
-            "phdr[10000].p_memsz",
-            "phdr[11000]",
-            "memory[11000-12000]",
-        ]
 
 
 def test_order_of_segments(tmp_path: Path) -> None:
@@ -388,126 +298,6 @@ def test_bytes_that_belong_to_nothing(tmp_path: Path) -> None:
         ]
 
 
-def compare_notes(tmp_path: Path, a: Sequence[bytes], b: Sequence[bytes]) -> list[Difference]:
-    """The differences of two cores that differ in their notes, without the size of the whole."""
-    with (
-        Core(elfwriter.write(tmp_path / "a", X86_64, notes=a)) as core_a,
-        Core(elfwriter.write(tmp_path / "b", X86_64, notes=b)) as core_b,
-    ):
-        found = list(diff(core_a, core_b))
-    return [item for item in found if item.path != "phdr[PT_NOTE].p_filesz"]
-
-
-def test_missing_notes(tmp_path: Path) -> None:
-    notes = elfwriter.plain_notes(X86_64, (1, 2))
-    layout = elfwriter.note(b"LINUX", 0x205, bytes(16))
-    xstate = elfwriter.note(b"LINUX", 0x202, b"12345678")
-    found = compare_notes(tmp_path, [*notes, layout], notes)
-    assert found == [Difference("notes.NT_X86_XSAVE_LAYOUT", bytes(16), None)]
-    found = compare_notes(tmp_path, notes, [*notes[:6], xstate, *notes[6:]])
-    assert found == [Difference("thread[1].NT_X86_XSTATE", None, b"12345678")]
-    found = compare_notes(tmp_path, [part for part in notes if part != notes[3]], notes)
-    assert [difference.path for difference in found] == ["notes.NT_AUXV"]
-    found = compare_notes(tmp_path, notes[:6], notes)
-    assert found == [Difference("thread[2]", None, ("NT_PRSTATUS", "NT_PRFPREG"))]
-
-
-def test_sizes_of_notes(tmp_path: Path) -> None:
-    notes = elfwriter.plain_notes(X86_64)
-    short, long = (elfwriter.note(b"LINUX", 0x202, bytes(size)) for size in (2432, 2696))
-    found = compare_notes(tmp_path, [*notes, short], [*notes, long])
-    assert found == [Difference("thread[100].NT_X86_XSTATE.size", 2432, 2696)]
-
-
-def test_order_of_notes(tmp_path: Path) -> None:
-    notes = elfwriter.plain_notes(X86_64, (1, 2, 3))
-    # PRPSINFO before the first thread, as gdb has it.
-    found = compare_notes(tmp_path, notes, [notes[1], notes[0], *notes[2:]])
-    assert [difference.path for difference in found] == ["notes.order"]
-    # Two notes of the process exchanged.
-    found = compare_notes(tmp_path, notes, [*notes[:3], notes[4], notes[3], *notes[5:]])
-    assert [difference.path for difference in found] == ["notes.order"]
-    # The process's notes at the end.
-    found = compare_notes(tmp_path, notes, [notes[0], *notes[5:], *notes[1:5]])
-    assert [difference.path for difference in found] == ["notes.order"]
-    # The first thread's registers right behind its status.
-    found = compare_notes(tmp_path, notes, [notes[0], notes[5], *notes[1:5], *notes[6:]])
-    assert [difference.path for difference in found] == ["notes.order"]
-
-
-def test_order_within_a_thread(tmp_path: Path) -> None:
-    notes = elfwriter.plain_notes(X86_64, (1, 2))
-    x, y = (elfwriter.note(b"LINUX", number, b"abcd") for number in (0x202, 0x204))
-    found = compare_notes(tmp_path, [*notes, x, y], [*notes, y, x])
-    assert found == [
-        Difference(
-            "thread[2].order",
-            ("NT_PRSTATUS", "NT_PRFPREG", "NT_X86_XSTATE", "NT_X86_SHSTK"),
-            ("NT_PRSTATUS", "NT_PRFPREG", "NT_X86_SHSTK", "NT_X86_XSTATE"),
-        )
-    ]
-
-
-def test_order_of_threads_is_one_difference(tmp_path: Path) -> None:
-    found = compare_notes(
-        tmp_path,
-        elfwriter.plain_notes(X86_64, (1, 2, 3)),
-        [
-            elfwriter.prstatus(X86_64, 3, [0x1000 + i for i in range(27)]),
-            elfwriter.prpsinfo(X86_64, 1, b"name", b"name -x"),
-            *elfwriter.plain_notes(X86_64, (3, 1, 2))[2:],
-        ],
-    )
-    assert found == [Difference("notes.thread-order", (1, 2, 3), (3, 1, 2))]
-
-
-def test_auxiliary_vector(tmp_path: Path) -> None:
-    notes = elfwriter.plain_notes(X86_64)
-    pairs = [(6, PAGE), (3, 0x10040), (9, 0x10400), (25, 0x7000)]
-
-    def vector(*entries: tuple[int, int]) -> list[bytes]:
-        return [*notes[:3], elfwriter.auxv(X86_64, entries), *notes[4:]]
-
-    assert compare_notes(tmp_path, vector(*pairs), vector(*pairs[:3], (51, 1), pairs[3])) == [
-        Difference("auxv.AT_MINSIGSTKSZ", None, 1)
-    ]
-    found = compare_notes(tmp_path, vector(*pairs), vector(*pairs[1:], pairs[0]))
-    assert [difference.path for difference in found] == ["auxv.order"]
-    assert compare_notes(tmp_path, vector(*pairs), vector(*pairs, (25, 8), (999, 9))) == [
-        Difference("auxv.AT_RANDOM#2", None, 8),
-        Difference("auxv.AT_999", None, 9),
-    ]
-
-
-def test_mapped_files(tmp_path: Path) -> None:
-    notes = elfwriter.plain_notes(X86_64)
-    files = [
-        (0x10000, 0x11000, 0, b"/a"),
-        (0x20000, 0x21000, 1, b"/b\n"),
-        (0x30000, 0x31000, 0, b""),
-    ]
-
-    def table(*entries: tuple[int, int, int, bytes], extra: bytes = b"") -> list[bytes]:
-        body = elfwriter.nt_file(X86_64, entries)[20:]
-        body = body[: len(body.rstrip(b"\0")) + (1 if entries[-1][3] else 2)] + extra
-        return [*notes[:4], elfwriter.note(b"CORE", 0x46494C45, body), *notes[5:]]
-
-    found = compare_notes(tmp_path, table(*files), table(files[0], files[2]))
-    assert [difference.path for difference in found] == ["files[1]"]
-    found = compare_notes(tmp_path, table(*files), table(files[1], files[0], files[2]))
-    assert [difference.path for difference in found] == ["files.order"]
-    other = (0x20000, 0x22000, 2, b"/c")
-    found = compare_notes(tmp_path, table(*files), table(files[0], other, files[2]))
-    assert [difference.path for difference in found] == [
-        "files[1].end",
-        "files[1].offset",
-        "files[1].path",
-    ]
-    assert (found[2].a, found[2].b) == (b"/b\n", b"/c")
-    found = compare_notes(tmp_path, table(*files), table(*files, extra=b"junk"))
-    assert [difference.path for difference in found] == ["files.bytes.size"]
-
-
 def test_more_segments_than_the_header_can_count(tmp_path: Path) -> None:
     # All but one are holes, for the time that writing them takes.
     loads = [Load(0x100000 + i * 2 * PAGE, PAGE, PAGE) for i in range(66_000)]
@@ -548,11 +338,3 @@ def test_different_architectures_are_compared_as_far_as_they_go(tmp_path: Path) 
     assert "header.e_machine" in found
     assert "thread[100].NT_PRSTATUS.size" in found
     assert not any(path.startswith("memory") for path in found)
-
-
-def test_truncated_memory_counts_as_missing(tmp_path: Path) -> None:
-    a_path = elfwriter.write(tmp_path / "a", X86_64)
-    b_path = tmp_path / "b"
-    b_path.write_bytes(a_path.read_bytes()[:-PAGE])
-    with Core(a_path) as a, Core(b_path, allow_truncated=True) as b:
-        assert paths(diff(a, b)) == ["memory-missing[22000-23000]"]

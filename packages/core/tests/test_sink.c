@@ -322,7 +322,7 @@ static void test_full_file_system(void)
 	CHECK_EQ(stream_emit(&sink, 4 << 20, &err), -ENOSPC);
 	check_error(&err, CORESNAP_E_NO_SPACE, ENOSPC);
 	CHECK_HAS(err.what, "small/core");
-	snprintf(written, sizeof(written), "after %llu bytes", (unsigned long long)sink.written);
+	snprintf(written, sizeof(written), "after %llu KiB", (unsigned long long)sink.written >> 10);
 	CHECK_HAS(err.what, written);
 	CHECK_HAS(err.remedy, "at most 8192 KiB");
 	sink_close(&sink);

@@ -252,8 +252,9 @@ static int fork_in_dump(const struct coresnap_progress *progress, void *arg)
 	forked = fork();
 	if (forked == 0) {
 		const struct coresnap_output to = { .kind = CORESNAP_TO_MEMORY };
+		struct coresnap_result result = { .size = sizeof(result) };
 
-		_exit(coresnap_dump_self(&to, NULL, NULL, NULL));
+		_exit(coresnap_dump_self(&to, NULL, &result, NULL));
 	}
 	sem_post(&drain_begin);
 	return 0;
