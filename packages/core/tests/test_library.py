@@ -74,6 +74,23 @@ def test_the_version_map_is_all_that_is_exported(bits: int) -> None:
     assert functions == declared
 
 
+@pytest.mark.parametrize("bits", [64, 32])
+def test_the_static_library_has_no_other_global_names(bits: int) -> None:
+    library = living.build(bits=bits) / "libcoresnap.a"
+    listing = subprocess.run(
+        [living.need("nm"), "--extern-only", "--defined-only", library],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE,
+    )
+    names = [line.split()[2] for line in listing.stdout.splitlines() if len(line.split()) == 3]
+    assert names
+    # The compiler's own, which all objects of a program share.
+    ours = [name for name in names if not name.startswith("__x86.get_pc_thunk.")]
+    assert [name for name in ours if not name.startswith("coresnap_")] == []
+
+
 def strip_comments(text: str) -> str:
     return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
 
