@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from lab.longform import HOLDS
 
 METHODS = ("stop", "fork")
 WIDTHS = ("x86-64", "x86-32")
@@ -145,10 +147,14 @@ class Row:
     nobody: bool = False
     itself: bool = False
     by_32: bool = False
+    hold: int = 1  # above 1 in the long form only
 
     @property
     def name(self) -> str:
-        """As in ``threads-64/x86-64`` or ``threads-64/x86-64/nobody``; also the test's id."""
+        """As in ``threads-64/x86-64`` or ``threads-64/x86-64/nobody``; also the test's id.
+
+        In the long form ``/hold-2`` and so on are the same again.
+        """
         parts = [self.scenario.name, self.width]
         if self.nobody:
             parts.append("nobody")
@@ -156,11 +162,13 @@ class Row:
             parts.append("self")
         if self.by_32:
             parts.append("by-32")
+        if self.hold > 1:
+            parts.append(f"hold-{self.hold}")
         return "/".join(parts)
 
 
 def rows() -> Iterator[Row]:
-    """Every row, in the order of the table."""
+    """Every row once, in the order of the table."""
     for scenario in SCENARIOS:
         for width in scenario.widths:
             yield Row(scenario=scenario, width=width)
@@ -172,4 +180,5 @@ def rows() -> Iterator[Row]:
             yield Row(scenario=scenario, width=width, by_32=True)
 
 
-ROWS = tuple(rows())
+ONCE = tuple(rows())
+ROWS = tuple(replace(row, hold=hold) for hold in range(1, HOLDS + 1) for row in ONCE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -214,6 +214,39 @@ def test_every_room_that_is_used_exists(document: str) -> None:
         rooms = read_rooms(document, language)
         names = {room.name for room in rooms}
         assert [(r.name, r.uses - names) for r in rooms if r.uses - names] == []
+
+
+def idle_entries(rooms: Iterable[Room], modules: frozenset[str]) -> list[str]:
+    """Return the entries of the table that stand for no module."""
+    return [
+        f"{pattern} ({room.name})"
+        for room in rooms
+        for pattern in room.modules
+        if not any(room_of(m, [replace(room, modules=(pattern,))]) for m in modules)
+    ]
+
+
+def test_every_entry_stands_for_a_module(document: str) -> None:
+    core = ROOT / "packages/core"
+    public = frozenset(str(p.relative_to(core / "include")) for p in core.glob("include/**/*.h"))
+    c_modules = frozenset(
+        c_module(str(p.relative_to(core)), public)
+        for top in ("src", "include", "tools")
+        for p in (core / top).rglob("*.[chS]")
+    )
+    assert idle_entries(read_rooms(document, "C"), c_modules) == []
+    modules = frozenset(
+        python_module(p, ROOT / base)
+        for base, inside in BASES.items()
+        for p in (ROOT / base / inside).rglob("*.py*")
+    )
+    assert idle_entries(read_rooms(document, "Python"), modules) == []
+    known = frozenset({"error", "note", "sink_fd", "arch/arm"})
+    assert idle_entries(read_rooms(FAKE_DOCUMENT, "C"), known) == [
+        "sys (base)",
+        "plan (pure)",
+        "target (live)",
+    ]
 
 
 def test_nothing_depends_on_ci() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.host, pytest.mark.xdist_group("install")]
+pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 300  # seconds for one pip run, which may have to download its build tools

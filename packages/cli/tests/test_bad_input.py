@@ -277,6 +277,9 @@ def test_a_signal_while_the_reader_is_slow(
         _, err = run.communicate(timeout=DEADLINE)
         assert run.returncode == code, err
         assert b"Traceback" not in err
+        if signum == signal.SIGINT:
+            goes_on = f"process {target.pid} goes on, and its core was given up."
+            assert err.decode() == f"coresnap: interrupted; {goes_on}\n"
         target.untouched()
     assert command.files() == []
 

@@ -11,6 +11,7 @@ import pytest
 
 from coresnap_cli.elffile import ElfError, ElfFile
 from coresnap_cli.images import below, fitting
+from lab.longform import DAMAGED
 
 PROGRAM = shutil.which("true") or "/bin/true"
 
@@ -67,7 +68,7 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
         path.write_bytes(good[:length])
         probe(path)
     dice = random.Random(1)
-    for _ in range(150):
+    for _ in range(DAMAGED):
         data = bytearray(good)
         for _ in range(dice.randrange(1, 8)):
             # Mostly in the headers, where damage matters.

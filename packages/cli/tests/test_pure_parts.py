@@ -138,6 +138,16 @@ def test_the_last_lines_say_everything() -> None:
     ):  # fmt: skip
         assert part in lines
     assert "next" not in "\n".join(summary(a_result(), Job(7, None), "stop"))
+    assert "unmapped" not in lines
+    assert "Skip(" not in repr(a_result())
+
+
+def test_shared_memory_that_was_left_out_is_explained() -> None:
+    result = a_result()
+    skipped = {**result.bytes_skipped, coresnap.SkipReason.UNMAPPED: 4096}
+    lines = summary(replace(result, bytes_skipped=skipped), Job(7, Path("c")), "stop")
+    assert any("unmapped 4.0 KiB" in line for line in lines)
+    assert any("unmapped: shared memory" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", [b"a b", b"-x", b"n\nl", b"\xff'\\", b"\x1b[1m", b"plain"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import select
 import shutil
@@ -141,11 +142,17 @@ class Target:
             count += end - start == 4096 and fields[1:] == ["rw-p", "00000000", "00:00", "0"]
         return count
 
-    def finish(self) -> None:
-        """End the target and check what it says about itself."""
+    def finish(self, *, excused: str | None = None) -> None:
+        """End the target and check what it says about itself; it may complain of ``excused``."""
         self.process.send_signal(signal.SIGUSR2)
         _, complaint = self.process.communicate(timeout=DEADLINE)
-        assert (self.process.returncode, complaint.decode()) == (0, "")
+        complaints = [
+            line
+            for line in complaint.decode().splitlines()
+            if excused is None or not re.fullmatch(excused, line)
+        ]
+        assert complaints == []
+        assert self.process.returncode == 0 or (excused and complaint)
 
 
 def parent_of(stat: Path) -> int:
@@ -256,7 +263,9 @@ def test_killed_at_every_step(
         if ran.returncode == 0:
             break
     assert 50 < step < 999
-    target.finish()
+    # The kernel ends this one by EINTR when a thread stops, and only the dumper makes it restart:
+    # killed before that, it leaves the EINTR behind (docs/pausing.md).
+    target.finish(excused=r"epoll_wait\b.*\(errno 4\)" if kind == "epoll" else None)
 
 
 @pytest.mark.parametrize("bits", [64, 32])

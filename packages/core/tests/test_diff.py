@@ -219,6 +219,7 @@ def test_a_copy_is_equal(kernel: Callable[[int], Subject], tmp_path: Path, bits:
         assert paths(diff(a, b)) == []
         assert paths(diff(a, a)) == []
         assert paths(diff(a, c)) == []
+        assert repr(diff(a, b)) == f"<Comparison of '{original}' and '{copy}'>"
 
 
 def test_two_runs_differ_by_field(kernel: Callable[[int], Subject], tmp_path: Path) -> None:

@@ -129,6 +129,9 @@ def test_a_pid_that_cannot_be_dumped_is_a_usage_error(pid: int) -> None:
 def test_arguments_of_wrong_type_are_type_errors() -> None:
     with pytest.raises(TypeError):
         coresnap.dump("1", None)  # type: ignore[arg-type]
+    for call in (lambda: coresnap.dump(True, None), lambda: coresnap.open_stream(True)):
+        with pytest.raises(TypeError, match="pid is a bool"):
+            call()
     with pytest.raises(TypeError):
         coresnap.dump_self(1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError):

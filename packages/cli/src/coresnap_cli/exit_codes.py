@@ -4,22 +4,25 @@
 from __future__ import annotations
 
 import enum
+import signal
+
+from coresnap import Code
 
 
 class ExitCode(enum.IntEnum):
-    """What a run ended with."""
+    """What a run ended with: the library's codes, and one for SIGTERM."""
 
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    NO_PROCESS = 3
-    NOT_PERMITTED = 4
-    INCOMPLETE = 5
-    NO_SPACE = 6
-    TARGET_GONE = 7
-    DEADLINE = 8
-    INTERRUPTED = 130
-    TERMINATED = 143
+    OK = Code.OK
+    FAILED = Code.FAILED
+    USAGE = Code.USAGE
+    NO_PROCESS = Code.NO_PROCESS
+    NOT_PERMITTED = Code.NOT_PERMITTED
+    INCOMPLETE = Code.INCOMPLETE
+    NO_SPACE = Code.NO_SPACE
+    TARGET_GONE = Code.TARGET_GONE
+    DEADLINE = Code.DEADLINE
+    INTERRUPTED = Code.CANCELLED
+    TERMINATED = 128 + signal.SIGTERM
 
 
 MEANING: dict[ExitCode, str] = {

@@ -112,6 +112,7 @@ def run(arguments: list[str]) -> int:
         talk.complain(printable(error.format_message()))
         return ExitCode.FAILED
     except (KeyboardInterrupt, click.Abort):
+        talk.complain("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         raise

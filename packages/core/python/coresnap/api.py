@@ -118,9 +118,9 @@ def open_stream(
     options = _options(
         method, filter, strict_timeouts, False, undumpable, stage_budget, stop_timeout
     )
-    if pid is None or pid == os.getpid():
-        return DumpStream(None, _readable_by_self(options), Dump(on_progress))
-    return DumpStream(_pid(pid), options, Dump(on_progress))
+    if pid is not None and (other := _pid(pid)) != os.getpid():
+        return DumpStream(other, options, Dump(on_progress))
+    return DumpStream(None, _readable_by_self(options), Dump(on_progress))
 
 
 def _readable_by_self(options: Options) -> Options:
@@ -133,6 +133,8 @@ def _readable_by_self(options: Options) -> Options:
 
 
 def _pid(pid: int) -> int:
+    if isinstance(pid, bool):
+        raise TypeError("pid is a bool; give a number")
     try:
         number = operator.index(pid)
     except TypeError:

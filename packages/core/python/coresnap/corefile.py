@@ -1,40 +1,40 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The reader: one model of an ELF core file, of any of the supported architectures.
 
-It shares nothing with the C writer. pyelftools reads the ELF header, section header 0 and the
-pages of executables; program headers and notes are decoded here, because
-
-* pyelftools makes a Python object of each program header, which takes seconds for the 70,000
-  segments that a core may have, and
-* its note iterator fails on notes it does not expect (eliben/pyelftools#656) and forgives sizes
-  that a core must get right.
-
-Addresses, offsets and sizes are in bytes, times in nanoseconds. Bytes of the target (names,
-paths, arguments) stay bytes.
+It shares nothing with the C writer. Addresses, offsets and sizes are in bytes, times in
+nanoseconds. Bytes of the target (names, paths, arguments) stay bytes.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
-from collections.abc import Mapping as MappingOf
-from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, cast
-
-from elftools.common.exceptions import ELFError
-from elftools.common.utils import struct_parse
-from elftools.elf.elffile import ELFFile
-from elftools.elf.enums import ENUM_E_MACHINE, ENUM_E_TYPE, ENUM_E_VERSION
+from typing import IO, cast
 
 from . import corelayout as layout
-from .corebytes import FileSource, Source, Window, source_of
+from .corebytes import FileSource, Source, source_of
+from .coreelf import Structure, build_id, open_file, up4
+from .corerecords import (
+    AddressMissing,
+    CoreError,
+    Header,
+    MappedFile,
+    Mapping,
+    NotACore,
+    Note,
+    PrPsInfo,
+    PrStatus,
+    Section,
+    Segment,
+    SigInfo,
+    Thread,
+    TruncatedCore,
+    UnsupportedCore,
+)
 
 __all__ = [
     "AddressMissing",
@@ -56,307 +56,6 @@ __all__ = [
 ]
 
 auxv_name = layout.auxv_name
-
-_ET_CORE = 4
-# 64 Ki threads with AMX state need 700 MiB; beyond this a PT_NOTE is damage, not notes.
-_NOTES_MAX = 1 << 30
-_PIECE = 1 << 20
-
-
-class CoreError(Exception):
-    """A core could not be read: ``what`` happened to ``path``, and the ``remedy`` if there is one.
-
-    Catch this class for everything the reader raises about a file.
-    """
-
-    def __init__(self, what: str, *, path: str = "", remedy: str = "") -> None:
-        self.what = what
-        self.path = path
-        self.remedy = remedy
-        text = f"{path}: {what}" if path else what
-        super().__init__(f"{text}; {remedy}" if remedy else text)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # Exception's own way calls the class with args alone, which lacks the keyword arguments.
-        return (_rebuild, (type(self), self.args), self.__dict__)
-
-
-def _rebuild(cls: type[CoreError], args: tuple[object, ...]) -> CoreError:
-    error = cls.__new__(cls)
-    error.args = args
-    return error
-
-
-class NotACore(CoreError):
-    """The file is something else than an ELF core, or its ELF structure is damaged."""
-
-
-class UnsupportedCore(CoreError):
-    """An ELF core, but of an architecture or byte order that the reader does not know."""
-
-
-class TruncatedCore(CoreError):
-    """The file ends before the core does; at least ``missing`` bytes are gone."""
-
-    def __init__(self, what: str, *, missing: int, path: str = "", remedy: str = "") -> None:
-        super().__init__(what, path=path, remedy=remedy)
-        self.missing = missing
-
-
-class AddressMissing(CoreError, LookupError):
-    """The core holds no byte for ``address``."""
-
-    def __init__(self, what: str, *, address: int, path: str = "", remedy: str = "") -> None:
-        super().__init__(what, path=path, remedy=remedy)
-        self.address = address
-
-
-class Segment(NamedTuple):
-    """One program header as it stands in the file. ``type`` is PT_*, ``flags`` PF_*."""
-
-    type: int
-    flags: int
-    offset: int
-    vaddr: int
-    paddr: int
-    filesz: int
-    memsz: int
-    align: int
-
-
-class Section(NamedTuple):
-    """One section header as it stands in the file."""
-
-    name: int
-    type: int
-    flags: int
-    addr: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    addralign: int
-    entsize: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """The ELF header as numbers, e_phnum and e_shnum as written."""
-
-    ident: bytes
-    type: int
-    machine: int
-    version: int
-    entry: int
-    phoff: int
-    shoff: int
-    flags: int
-    ehsize: int
-    phentsize: int
-    phnum: int
-    shentsize: int
-    shnum: int
-    shstrndx: int
-
-
-@dataclass(frozen=True)
-class Note:
-    """One note. ``offset`` is where its header stands in the file."""
-
-    owner: str
-    type: int
-    name: str
-    desc: bytes = field(repr=False)
-    offset: int
-
-
-@dataclass(frozen=True)
-class PrStatus:
-    """NT_PRSTATUS: a thread's signals, ids, CPU times (ns) and registers in the kernel's order."""
-
-    si_signo: int
-    si_code: int
-    si_errno: int
-    cursig: int
-    sigpend: int
-    sighold: int
-    pid: int
-    ppid: int
-    pgrp: int
-    sid: int
-    utime: int
-    stime: int
-    cutime: int
-    cstime: int
-    regs: MappingOf[str, int]
-    fpvalid: int
-
-
-@dataclass(frozen=True)
-class PrPsInfo:
-    """NT_PRPSINFO. ``sname`` is one character; ``fname`` and ``psargs`` end before their NUL."""
-
-    state: int
-    sname: str
-    zomb: int
-    nice: int
-    flag: int
-    uid: int
-    gid: int
-    pid: int
-    ppid: int
-    pgrp: int
-    sid: int
-    fname: bytes
-    psargs: bytes
-
-
-@dataclass(frozen=True)
-class SigInfo:
-    """NT_SIGINFO: the three members that every signal has, and the siginfo_t as bytes."""
-
-    signo: int
-    errno: int
-    code: int
-    raw: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Thread:
-    """One thread: its NT_PRSTATUS decoded, and all its notes in file order."""
-
-    tid: int
-    prstatus: PrStatus
-    notes: tuple[Note, ...] = field(repr=False)
-
-    @property
-    def regs(self) -> MappingOf[str, int]:
-        """The general registers by name, in the kernel's order."""
-        return self.prstatus.regs
-
-    @property
-    def pc(self) -> int:
-        """The program counter."""
-        return next(value for name, value in self.regs.items() if name in layout.PC_NAMES)
-
-    @property
-    def sp(self) -> int:
-        """The stack pointer."""
-        return next(value for name, value in self.regs.items() if name in layout.SP_NAMES)
-
-    def regset(self, number: int) -> bytes | None:
-        """The bytes of this thread's note of that type (NT_*), or None if it has none."""
-        return next((note.desc for note in self.notes if note.type == number), None)
-
-
-@dataclass(frozen=True)
-class MappedFile:
-    """One entry of NT_FILE. ``offset`` is in bytes; ``path`` as the kernel wrote it."""
-
-    start: int
-    end: int
-    offset: int
-    path: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """One PT_LOAD: memory [start, end), of which the first ``filesz`` bytes are in the file."""
-
-    start: int
-    end: int
-    flags: int
-    filesz: int
-    offset: int
-    path: bytes | None
-
-    @property
-    def perms(self) -> str:
-        """The rights as in ``r-x``."""
-        rights = ((layout.PF_R, "r"), (layout.PF_W, "w"), (layout.PF_X, "x"))
-        return "".join(letter if self.flags & bit else "-" for bit, letter in rights)
-
-
-class _MappingSource:
-    """The memory of one mapping of a core, as if it were the file that is mapped there."""
-
-    def __init__(self, core: Core, mapping: Mapping) -> None:
-        self._core = core
-        self._start = mapping.start
-        self.size = mapping.filesz
-
-    def pread(self, offset: int, size: int) -> bytes:
-        size = min(size, self.size - offset)
-        return self._core.read(self._start + offset, size) if size > 0 else b""
-
-    def extents(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        yield start, end
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def _elf(source: Source) -> ELFFile:
-    """pyelftools on a source.
-
-    The errors of its parsers are of many kinds when a file is damaged, so all become ELFError.
-    """
-    try:
-        return ELFFile(cast(IO[bytes], Window(source)))
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ELFError(str(error)) from error
-
-
-def _number(names: MappingOf[str, int], value: str | int) -> int:
-    """The number behind a name that pyelftools gave it."""
-    return names[value] if isinstance(value, str) else value
-
-
-def _open(path: str) -> int:
-    """Open a regular file for reading, without waiting on a FIFO or touching a device."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise CoreError(
-            f"cannot be opened: {error.strerror}",
-            path=path,
-            remedy=_open_remedy(path, error),
-        ) from error
-    mode = os.fstat(fd).st_mode
-    if stat.S_ISREG(mode):
-        return fd
-    os.close(fd)
-    if stat.S_ISDIR(mode):
-        raise NotACore("is a directory, not a core", path=path, remedy="name a file in it")
-    raise NotACore(
-        "is not a regular file", path=path, remedy="write the core to a regular file first"
-    )
-
-
-def _open_remedy(path: str, error: OSError) -> str:
-    if error.errno == errno.ENOENT and Path(path).name == path and path.isdecimal():
-        return "this looks like a process id; a core of the process must be dumped first"
-    if error.errno == errno.EACCES:
-        return "cores are private to their owner (mode 0600); ask for read permission"
-    return "check the name"
-
-
-# First bytes of what people mistake for a core, or keep cores in.
-_MAGICS = (
-    (b"\x28\xb5\x2f\xfd", "is compressed by zstd", "decompress it first: zstd -d"),
-    (b"\x1f\x8b", "is compressed by gzip", "decompress it first: gunzip"),
-    (b"\x04\x22\x4d\x18", "is compressed by lz4", "decompress it first: lz4 -d"),
-    (b"\xfd7zXZ\x00", "is compressed by xz", "decompress it first: xz -d"),
-    (b"BZh", "is compressed by bzip2", "decompress it first: bunzip2"),
-    (b"KDUMP", "is a kernel dump, not the core of a process", "use crash or drgn for it"),
-    (b"MDMP", "is a minidump, not an ELF core", "convert it first: minidump-2-core"),
-)
-_TYPES = {
-    0: "has no ELF type",
-    1: "is an object file, not a core",
-    2: "is an executable, not a core",
-    3: "is a program or shared library, not a core",
-}
 
 
 class Core:
@@ -389,7 +88,7 @@ class Core:
         self._source: Source
         if isinstance(source, (str, os.PathLike)):
             self.path = os.fspath(source)
-            self._source = FileSource(_open(self.path), owned=True)
+            self._source = FileSource(open_file(self.path), owned=True)
         else:
             self.path = str(getattr(source, "name", "core"))
             self._source = source_of(source)
@@ -420,11 +119,14 @@ class Core:
     # -- opening ----------------------------------------------------------------------------
 
     def _load(self, *, allow_truncated: bool) -> None:
-        self._identify()
-        self.layout = self._find_arch()
+        self._structure = Structure(self._source, self.path)
+        self.header = self._structure.header
+        self.elf_class = self._structure.elf_class
+        self.machine = self.header.machine
+        self.layout = self._structure.arch
         self.arch = self.layout.name
-        self.sections = self._read_sections()
-        self.segments = self._read_segments()
+        self.sections = self._structure.sections
+        self.segments = self._structure.segments
         ends = (seg.offset + seg.filesz for seg in self.segments if seg.filesz)
         self.missing_bytes = max(0, max(ends, default=0) - self._source.size)
         notes_cut = any(
@@ -432,159 +134,15 @@ class Core:
             for seg in self.segments
         )
         if self.missing_bytes and (notes_cut or not allow_truncated):
-            raise self._truncated("its segments", self.missing_bytes)
-        self.notes = tuple(self._read_notes())
+            raise self._structure.truncated("its segments", self.missing_bytes)
+        self.notes = tuple(self._structure.notes())
         self.threads, self.process_notes = self._split_threads()
-
-    def _truncated(self, what: str, missing: int) -> TruncatedCore:
-        return TruncatedCore(
-            f"the core is cut off within {what}: at least {missing} bytes are missing",
-            path=self.path,
-            missing=missing,
-            remedy="the disk was full, a limit (ulimit -c) was reached or a copy broke off",
-        )
-
-    def _damaged(self, what: str) -> NotACore:
-        return NotACore(what, path=self.path, remedy="the file is damaged or no core")
-
-    def _identify(self) -> None:
-        start = self._source.pread(0, 64)
-        if not start:
-            raise NotACore("is empty", path=self.path, remedy="name a core file")
-        if start[:4] != b"\x7fELF":
-            for magic, what, remedy in _MAGICS:
-                if start.startswith(magic):
-                    raise NotACore(what, path=self.path, remedy=remedy)
-            raise NotACore("is not an ELF file", path=self.path, remedy="name a core file")
-        need = 52 if start[4:5] == b"\x01" else 64
-        if len(start) < need:
-            raise self._truncated("the ELF header", need - len(start))
-        try:
-            elf = _elf(self._source)
-        except ELFError as error:
-            raise self._damaged(f"the ELF header makes no sense ({error})") from error
-        head = elf.header
-        self.elf_class = elf.elfclass
-        self.header = Header(
-            ident=elf.e_ident_raw,
-            type=_number(ENUM_E_TYPE, head["e_type"]),
-            machine=_number(ENUM_E_MACHINE, head["e_machine"]),
-            version=_number(ENUM_E_VERSION, head["e_version"]),
-            entry=head["e_entry"],
-            phoff=head["e_phoff"],
-            shoff=head["e_shoff"],
-            flags=head["e_flags"],
-            ehsize=head["e_ehsize"],
-            phentsize=head["e_phentsize"],
-            phnum=head["e_phnum"],
-            shentsize=head["e_shentsize"],
-            shnum=head["e_shnum"],
-            shstrndx=head["e_shstrndx"],
-        )
-        self.machine = self.header.machine
-        if self.header.type != _ET_CORE:
-            what = _TYPES.get(self.header.type, f"has ELF type {self.header.type:#x}, not a core")
-            raise NotACore(what, path=self.path, remedy="name the core that the program left")
-        if not elf.little_endian:
-            raise self._unsupported("a big-endian machine")
-
-    def _unsupported(self, what: str) -> UnsupportedCore:
-        known = ", ".join(arch.name for arch in layout.ARCHES)
-        return UnsupportedCore(
-            f"is a core of {what}", path=self.path, remedy=f"supported are {known}"
-        )
-
-    def _find_arch(self) -> layout.Arch:
-        for arch in layout.ARCHES:
-            if (arch.machine, arch.elf_class) == (self.machine, self.elf_class):
-                return arch
-        names = {number: name for name, number in ENUM_E_MACHINE.items()}
-        name = names.get(self.machine, f"machine {self.machine}")
-        raise self._unsupported(f"{name}, {self.elf_class} bits")
-
-    def _read_segments(self) -> tuple[Segment, ...]:
-        wide = self.elf_class == 64
-        decoder = struct.Struct("<IIQQQQQQ" if wide else "<8I")
-        header = self.header
-        if header.phnum == 0:
-            raise self._damaged("has no program headers")
-        if header.phentsize != decoder.size:
-            raise self._damaged(f"has program headers of {header.phentsize} bytes")
-        count = self._count_segments()
-        # The offset in the header is the target's word; a sum past the file's end is truncation.
-        missing = header.phoff + count * decoder.size - self._source.size
-        if missing > 0:
-            raise self._truncated("the program headers", missing)
-        rows = decoder.iter_unpack(self._source.pread(header.phoff, count * decoder.size))
-        if wide:
-            return tuple(map(Segment._make, rows))
-        # Elf32_Phdr has p_flags behind the sizes.
-        return tuple(Segment(t, fl, o, v, p, fs, ms, a) for t, o, v, p, fs, ms, fl, a in rows)
-
-    def _count_segments(self) -> int:
-        """The number of segments; above 65534 it is sh_info of section header 0 (PN_XNUM)."""
-        header = self.header
-        if header.phnum != layout.PN_XNUM:
-            return header.phnum
-        if not header.shoff:
-            raise self._damaged("has more than 65534 segments and no section header to count them")
-        if not self.sections:
-            missing = header.shoff + header.shentsize - self._source.size
-            if missing > 0:
-                raise self._truncated("the section header that counts its segments", missing)
-            raise self._damaged(f"has section headers of {header.shentsize} bytes")
-        return self.sections[0].info
-
-    def _read_sections(self) -> tuple[Section, ...]:
-        header = self.header
-        decoder = struct.Struct("<IIQQQQIIQQ" if self.elf_class == 64 else "<10I")
-        if header.shoff == 0 or header.shnum == 0 or header.shentsize != decoder.size:
-            return ()
-        data = self._source.pread(header.shoff, header.shnum * decoder.size)
-        whole = len(data) - len(data) % decoder.size
-        return tuple(map(Section._make, decoder.iter_unpack(data[:whole])))
-
-    def _read_notes(self) -> Iterator[Note]:
-        for seg in self.segments:
-            if seg.type != layout.PT_NOTE:
-                continue
-            if seg.filesz > _NOTES_MAX:
-                raise self._damaged(f"has notes of {seg.filesz} bytes")
-            yield from self._decode_notes(self._source.pread(seg.offset, seg.filesz), seg.offset)
-
-    def _decode_notes(self, data: bytes, base: int) -> Iterator[Note]:
-        # Notes of cores are aligned to 4 in both classes, whatever p_align says (gdb writes 1).
-        for at, owner, number, start, end in self._walk_notes(data, base):
-            yield Note(
-                owner=owner,
-                type=number,
-                name=layout.note_name(owner, number),
-                desc=data[start:end],
-                offset=base + at,
-            )
-
-    def _walk_notes(self, data: bytes, base: int) -> Iterator[tuple[int, str, int, int, int]]:
-        at = 0
-        while at < len(data):
-            where = f"the note at offset {base + at:#x}"
-            if len(data) - at < 12:
-                raise self._damaged(f"{where} has no room for its header")
-            namesz, descsz, number = struct.unpack_from("<III", data, at)
-            start = at + 12 + _up4(namesz)
-            end = start + descsz
-            if end > len(data):
-                raise self._damaged(f"{where} runs past the end of its segment")
-            name = data[at + 12 : at + 12 + namesz]
-            if not name or name.find(b"\0") != namesz - 1:
-                raise self._damaged(f"{where} has an owner that is no terminated string")
-            yield at, name[:-1].decode("utf-8", "surrogateescape"), number, start, end
-            at = start + _up4(descsz)
 
     def note_padding(self, note: Note) -> bytes:
         """The alignment bytes after a note's owner and after its contents; zero in a good core."""
         namesz = len(note.owner.encode("utf-8", "surrogateescape")) + 1
         name_end = note.offset + 12 + namesz
-        desc_end = note.offset + 12 + _up4(namesz) + len(note.desc)
+        desc_end = note.offset + 12 + up4(namesz) + len(note.desc)
         return self._source.pread(name_end, -namesz % 4) + self._source.pread(
             desc_end, -len(note.desc) % 4
         )
@@ -628,7 +186,7 @@ class Core:
 
     def _decode(self, shape: layout.Layout, note: Note) -> dict[str, int | bytes]:
         if len(note.desc) != shape.size:
-            raise self._damaged(
+            raise self._structure.damaged(
                 f"the {note.name} at offset {note.offset:#x} has {len(note.desc)} bytes, "
                 f"{self.arch} has {shape.size}"
             )
@@ -709,15 +267,19 @@ class Core:
             return ()
         word = struct.calcsize("<" + self.layout.word)
         if len(note.desc) < 2 * word:
-            raise self._damaged("its NT_FILE is too short")
+            raise self._structure.damaged("its NT_FILE is too short")
         count, page = struct.unpack_from("<2" + self.layout.word, note.desc)
         table_end = word * (2 + 3 * count)
         if table_end > len(note.desc):
-            raise self._damaged(f"its NT_FILE promises {count} files and has no room for them")
+            raise self._structure.damaged(
+                f"its NT_FILE promises {count} files and has no room for them"
+            )
         names = note.desc[table_end:].split(b"\0")
         # Each name ends in a NUL, so the split leaves one more, empty unless bytes follow.
         if len(names) < count + 1:
-            raise self._damaged(f"its NT_FILE promises {count} files and names {len(names) - 1}")
+            raise self._structure.damaged(
+                f"its NT_FILE promises {count} files and names {len(names) - 1}"
+            )
         rows = struct.iter_unpack("<3" + self.layout.word, note.desc[2 * word : table_end])
         return tuple(
             MappedFile(start=start, end=end, offset=offset * page, path=path)
@@ -871,27 +433,7 @@ class Core:
         mapping = self.mapping_at(mapping_start)
         if mapping is None or mapping.start != mapping_start or mapping.filesz < 52:
             return None
-        source = _MappingSource(self, mapping)
-        try:
-            elf = _elf(source)
-            count, size = elf["e_phnum"], elf["e_phentsize"]
-            if elf["e_phoff"] + count * size > mapping.filesz:
-                return None
-            # get_segment() would follow PT_DYNAMIC into sections, which no core has.
-            headers = [
-                struct_parse(elf.structs.Elf_Phdr, elf.stream, elf["e_phoff"] + i * size)
-                for i in range(count)
-            ]
-        except (ELFError, CoreError, AttributeError, KeyError, TypeError, ValueError):
-            return None
-        for header in headers:
-            if header["p_type"] != "PT_NOTE" or header["p_offset"] > mapping.filesz:
-                continue
-            data = source.pread(header["p_offset"], min(header["p_filesz"], _PIECE))
-            found = _find_build_id(data, align=8 if header["p_align"] == 8 else 4)
-            if found is not None:
-                return found
-        return None
+        return build_id(_MappingSource(self, mapping))
 
     def xstate_component(self, thread: Thread, number: int) -> bytes | None:
         """One component of a thread's x86 extended state (Intel SDM vol. 1, 13.1), or None.
@@ -919,20 +461,20 @@ class Core:
         return places
 
 
-def _up4(size: int) -> int:
-    return (size + 3) & ~3
+class _MappingSource:
+    """The memory of one mapping of a core, as if it were the file that is mapped there."""
 
+    def __init__(self, core: Core, mapping: Mapping) -> None:
+        self._core = core
+        self._start = mapping.start
+        self.size = mapping.filesz
 
-def _find_build_id(data: bytes, *, align: int) -> bytes | None:
-    """The build-id among the notes of an executable, whose desc is aligned to 4 or 8."""
-    at = 0
-    while at + 12 <= len(data):
-        namesz, descsz, number = struct.unpack_from("<III", data, at)
-        start = at + (12 + namesz + align - 1) // align * align
-        end = start + descsz
-        if end > len(data):
-            return None
-        if number == layout.NT_GNU_BUILD_ID and data[at + 12 : at + 16] == b"GNU\0":
-            return data[start:end]
-        at += (end - at + align - 1) // align * align
-    return None
+    def pread(self, offset: int, size: int) -> bytes:
+        size = min(size, self.size - offset)
+        return self._core.read(self._start + offset, size) if size > 0 else b""
+
+    def extents(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        yield start, end
+
+    def close(self) -> None:
+        """Nothing is held."""

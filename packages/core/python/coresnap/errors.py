@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from ._exception import KeywordException
+
 if TYPE_CHECKING:
     from .result import DumpResult
 
@@ -25,7 +27,7 @@ class Code(enum.IntEnum):
     CANCELLED = 130
 
 
-class CoresnapError(Exception):
+class CoresnapError(KeywordException):
     """Base of every error of a dump.
 
     ``code`` and ``exit_code`` belong to the class; the other fields to the failure. ``what`` is one
@@ -64,16 +66,6 @@ class CoresnapError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}; {self.remedy}" if self.remedy else self.what
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # Exception's own way calls the class with args alone, which lacks the keyword arguments.
-        return (_rebuild, (type(self), self.args), self.__dict__)
-
-
-def _rebuild(cls: type[CoresnapError], args: tuple[object, ...]) -> CoresnapError:
-    error = cls.__new__(cls)
-    error.args = args
-    return error
 
 
 class Failed(CoresnapError):

@@ -95,7 +95,7 @@ class DumpResult:
     """Bytes given to the output, holes excluded where it has them."""
     bytes_skipped: Mapping[SkipReason, int]
     """Bytes left out, by reason; has every reason but THREAD."""
-    skipped: tuple[Skip, ...]
+    skipped: tuple[Skip, ...] = field(repr=False)
     """What was left out: the first 4096 of n_skips."""
     n_skips: int
     """How many ranges and threads were left out."""

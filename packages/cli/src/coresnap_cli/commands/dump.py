@@ -98,6 +98,11 @@ def dump(
         try:
             with reporter("none" if quiet else progress, f"process {job.pid}") as report:
                 result = _dump_one(job, options, report)
+        except KeyboardInterrupt:
+            talk.die(
+                f"interrupted; process {job.pid} goes on, and its core was given up",
+                exit_code=ExitCode.INTERRUPTED,
+            )
         except coresnap.Incomplete as error:
             result = error.result
             failure: coresnap.CoresnapError | None = error
@@ -234,6 +239,10 @@ def summary(result: coresnap.DumpResult, job: Job, asked: str) -> list[str]:
         f"bytes   {amounts}",
         f"core    {job.place} ({talk.size(result.core_size)}, {result.segments} segments)",
     ]
+    if result.bytes_skipped.get(coresnap.SkipReason.UNMAPPED):
+        lines.append(
+            "        unmapped: shared memory that the process has not mapped in; as root it is kept"
+        )
     lines += missing(result)
     if job.path is not None:
         lines.append(f"next    coresnap debug {_shell(job.path)}")

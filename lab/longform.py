@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How much the tests do: the everyday amounts, and those of the long form (CORESNAP_FULL=1).
+
+`tox -e full` sets the variable. The C unit tests read it by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+
+FULL = os.environ.get("CORESNAP_FULL") == "1"
+
+HOLDS = 5 if FULL else 1
+"""How often each row of the lab is held, and so compared by each method."""
+DUMPS = 1000 if FULL else 25
+"""Dumps of one living process, after which it must be as it was."""
+TIMED_DUMPS = 100 if FULL else 6
+"""The same of a process whose calls time out after ``TIMEOUT`` seconds, so after these dumps."""
+TIMEOUT = 20 if FULL else 2
+STEPS_OF_ALL = FULL
+"""Is the dumper killed at every step for every kind of call, width and dumper, or for some?"""
+STAMPS = 200 if FULL else 10
+"""Copies made while the target writes to shared memory."""
+CALLS = 1000 if FULL else 50
+"""Calls of the Python API, after which no descriptor and no thread may be left."""
+DAMAGED = 5000 if FULL else 150
+"""Damaged ELF files that are read."""
