@@ -93,6 +93,7 @@ static int run_job(struct job *job, const struct coresnap_output *to)
 	job->dumper.arg = job;
 	job->dumper.tick = tick;
 	job->dumper.tick_arg = job;
+	job->dumper.stopped = &job->progress.stopped;
 	const int fd = job->sink.fd;
 
 	job->dumper.keep[0] = fd;

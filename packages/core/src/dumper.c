@@ -19,6 +19,7 @@
 // How long D may take to undo everything once it is told to stop. It may be held up by a page that
 // the target alone could supply (userfaultfd), or by a dead file server.
 #define CANCEL_GRACE_NS 500000000u
+#define STOPPED_GRACE_NS 80000000u // while the target stands still
 
 // The kernel's sigset_t: 64 signals on all architectures but MIPS.
 static void set_mask(uint64_t new_mask, uint64_t *old_mask)
@@ -79,7 +80,9 @@ static int dumper_main(void *arg)
 static void tick(struct dumper *dumper, uint64_t *cancelled_ns)
 {
 	if (*cancelled_ns) {
-		if (sys_now_ns() - *cancelled_ns > CANCEL_GRACE_NS)
+		const bool stopped = __atomic_load_n(dumper->stopped, __ATOMIC_RELAXED);
+
+		if (sys_now_ns() - *cancelled_ns > (stopped ? STOPPED_GRACE_NS : CANCEL_GRACE_NS))
 			sys_call(SYS_kill, dumper->pid, SIGKILL);
 		return;
 	}
@@ -157,11 +160,15 @@ static int start(struct dumper *dumper, uint8_t *stack, struct coresnap_error *e
 // the caller unable to make any child.
 static bool children_elsewhere(void)
 {
+	static const char path[] = "/proc/thread-self/ns/pid_for_children";
 	struct statx own, children;
 
-	return sys_statx(AT_FDCWD, "/proc/self/ns/pid", 0, &own) == 0 &&
-	       sys_statx(AT_FDCWD, "/proc/self/ns/pid_for_children", 0, &children) == 0 &&
-	       own.stx_ino != children.stx_ino;
+	if (sys_statx(AT_FDCWD, "/proc/thread-self/ns/pid", 0, &own) < 0 ||
+	    sys_statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, &children) < 0)
+		return false;
+	// The link leads nowhere before the new namespace has its first process
+	// (pidns_for_children_get() in kernel/pid_namespace.c).
+	return sys_statx(AT_FDCWD, path, 0, &children) < 0 || own.stx_ino != children.stx_ino;
 }
 
 int dumper_run(struct dumper *dumper, struct arena *arena, struct coresnap_error *err)

@@ -27,6 +27,7 @@ struct dumper {
 	// Called in C at least every 20 ms, except while C is stopped; non-zero sets cancel.
 	int (*tick)(void *arg);
 	void *tick_arg;
+	const int *stopped; // non-zero while the target stands still; set by work()
 	int keep[2]; // descriptors that D needs; -1: none
 	bool own_process; // D dumps C's process: it is named as tracer and survives C
 
