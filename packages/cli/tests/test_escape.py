@@ -93,7 +93,8 @@ def test_a_narrow_terminal_gets_whole_lines(monkeypatch: pytest.MonkeyPatch) -> 
     table.add("0x7f3141961df2", "/usr/lib/x86_64-linux-gnu/libc.so.6")
     terminal = Terminal()
     table.show(terminal)
-    assert terminal.getvalue().splitlines() == table.lines()
+    # rich pads a bold heading on a dumb terminal
+    assert [line.rstrip() for line in terminal.getvalue().splitlines()] == table.lines()
 
 
 def test_columns_of_wide_characters_meet() -> None:
