@@ -105,7 +105,8 @@ struct coresnap_progress {
 /**
  * Called from the dumping thread at least every 20 ms unless a single system call takes longer,
  * and never while the calling process's own threads are stopped. Non-zero cancels the dump with
- * CORESNAP_E_CANCELLED: the target is thawed and what was written is deleted.
+ * CORESNAP_E_CANCELLED: the target is thawed and what was written is deleted. It must return: not
+ * longjmp, not be cancelled.
  */
 typedef int (*coresnap_progress_fn)(const struct coresnap_progress *progress, void *arg);
 
@@ -189,8 +190,13 @@ int coresnap_dump(pid_t pid, const struct coresnap_output *to,
  * Write a core of the calling process, all threads included; the calling thread comes first.
  *
  * Allocates nothing from the heap and takes no lock of the program: may be called from a signal
- * handler. A call from a handler that interrupted a dump in the same thread fails with EBUSY. The
- * work is done by a helper process that wait(2) without __WALL does not see.
+ * handler; on an alternate stack of at least 16 KiB. A call from a handler that interrupted a dump
+ * in the same thread fails with EBUSY. The work is done by a helper process that wait(2) without
+ * __WALL does not see, and that goes on if the program ends after its copy was made.
+ *
+ * A pipe must be read by another process, unless the method is FORK: with STOP this one may stand
+ * still until everything is written. A tracer that the program named by prctl(PR_SET_PTRACER) is
+ * forgotten: the helper is named instead, and nobody afterwards.
  */
 int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_options *options,
 		       struct coresnap_result *result, struct coresnap_error *error);
