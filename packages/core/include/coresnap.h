@@ -32,15 +32,15 @@ extern "C" {
  */
 enum coresnap_code {
 	CORESNAP_OK = 0,
-	CORESNAP_E_FAILED = 1,        /* anything else: unwritable place, existing file, closed pipe */
-	CORESNAP_E_USAGE = 2,         /* the caller's options contradict themselves */
-	CORESNAP_E_NO_PROCESS = 3,    /* no such process, a zombie, a kernel thread */
+	CORESNAP_E_FAILED = 1,     /* anything else: unwritable place, existing file, closed pipe */
+	CORESNAP_E_USAGE = 2,      /* the caller's options contradict themselves */
+	CORESNAP_E_NO_PROCESS = 3, /* no such process, a zombie, a kernel thread */
 	CORESNAP_E_NOT_PERMITTED = 4, /* other user, setuid, traced, Yama, undumpable */
-	CORESNAP_E_INCOMPLETE = 5,    /* written, but threads or pages are missing: see the result */
-	CORESNAP_E_NO_SPACE = 6,      /* the file system or the quota is full */
-	CORESNAP_E_TARGET_GONE = 7,   /* the target exited or called execve during the dump */
-	CORESNAP_E_DEADLINE = 8,      /* a deadline passed, nothing was written */
-	CORESNAP_E_CANCELLED = 130,   /* the progress callback asked to stop */
+	CORESNAP_E_INCOMPLETE = 5,  /* written, but threads or pages are missing: see the result */
+	CORESNAP_E_NO_SPACE = 6,    /* the file system or the quota is full */
+	CORESNAP_E_TARGET_GONE = 7, /* the target exited or called execve during the dump */
+	CORESNAP_E_DEADLINE = 8,    /* a deadline passed, nothing was written */
+	CORESNAP_E_CANCELLED = 130, /* the progress callback asked to stop */
 };
 
 /** How the memory image is kept still. Numbers 3 and 4 are kept for precopy and livedump. */
@@ -117,10 +117,10 @@ typedef int (*coresnap_progress_fn)(const struct coresnap_progress *progress, vo
  */
 struct coresnap_options {
 	size_t size;
-	int method;               /* enum coresnap_method */
-	unsigned int flags;       /* enum coresnap_flag */
-	uint64_t filter;          /* bits of core(5) "coredump_filter"; with CORESNAP_FILTER */
-	uint64_t stage_budget;    /* bytes of memory that stop may use; 0: an eighth of MemAvailable */
+	int method;            /* enum coresnap_method */
+	unsigned int flags;    /* enum coresnap_flag */
+	uint64_t filter;       /* bits of core(5) "coredump_filter"; with CORESNAP_FILTER */
+	uint64_t stage_budget; /* bytes of memory that stop may use; 0: an eighth of MemAvailable */
 	uint64_t stop_timeout_ns; /* how long to wait for threads to stop; 0: one second */
 	coresnap_progress_fn progress;
 	void *progress_arg;
@@ -155,20 +155,20 @@ struct coresnap_refusal {
 
 #define CORESNAP_MAX_REFUSALS 4
 
-/** What a dump did; grows at its end. Set size to sizeof(struct coresnap_result) before the call. */
+/** What a dump did; grows at its end. Set size to sizeof(struct coresnap_result) beforehand. */
 struct coresnap_result {
 	size_t size;
-	int method;               /* the method that was taken */
-	unsigned int threads;     /* threads in the core */
-	unsigned int missed;      /* threads that did not stop in time */
-	unsigned int segments;    /* PT_LOAD headers */
-	uint64_t pause_ns;        /* from the first stop request to the last thread's release */
-	uint64_t core_size;       /* apparent size of the core in bytes, holes included */
-	uint64_t bytes_read;      /* bytes read from the target's memory */
-	uint64_t bytes_written;   /* bytes given to the output, holes excluded where it has them */
+	int method;             /* the method that was taken */
+	unsigned int threads;   /* threads in the core */
+	unsigned int missed;    /* threads that did not stop in time */
+	unsigned int segments;  /* PT_LOAD headers */
+	uint64_t pause_ns;      /* from the first stop request to the last thread's release */
+	uint64_t core_size;     /* apparent size of the core in bytes, holes included */
+	uint64_t bytes_read;    /* bytes read from the target's memory */
+	uint64_t bytes_written; /* bytes given to the output, holes excluded where it has them */
 	uint64_t bytes_skipped[CORESNAP_SKIP_REASONS]; /* by reason */
-	size_t n_skips;           /* ranges left out; may exceed max_skips */
-	int memory_fd;            /* CORESNAP_TO_MEMORY: owned by the caller, O_CLOEXEC; else -1 */
+	size_t n_skips;                                /* ranges left out; may exceed max_skips */
+	int memory_fd; /* CORESNAP_TO_MEMORY: owned by the caller, O_CLOEXEC; else -1 */
 	unsigned int n_refusals;
 	struct coresnap_refusal why_not[CORESNAP_MAX_REFUSALS];
 };

@@ -7,10 +7,11 @@
 
 #define BLOCK_MIN ((size_t)256 * 1024)
 #define BLOCK_MAX ((size_t)64 * 1024 * 1024) // where the doubling of small blocks ends
-#define LARGE	  (BLOCK_MIN / 2)	     // from here on a request has a block of its own
+#define LARGE     (BLOCK_MIN / 2)            // from here on a request has a block of its own
 #define ALIGNMENT ((size_t)64)
 #define PAGE_MAX  ((size_t)65536) // a multiple of every page size of our architectures
-#define POPULATE_WRITE 23 // MADV_POPULATE_WRITE of include/uapi/asm-generic/mman-common.h (Linux 5.14)
+#define POPULATE_WRITE \
+	23 // MADV_POPULATE_WRITE of include/uapi/asm-generic/mman-common.h (Linux 5.14)
 
 static bool round_up(size_t size, size_t to, size_t *ret)
 {

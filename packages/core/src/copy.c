@@ -44,9 +44,8 @@
 #include "seccomp.h"
 #include "step.h"
 
-#define HELPER_FLAGS \
-	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
-#define COPY_FLAGS CLONE_FILES // and no exit signal: T gets no SIGCHLD, wait(2) does not see G
+#define HELPER_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD)
+#define COPY_FLAGS   CLONE_FILES // and no exit signal: T gets no SIGCHLD, wait(2) does not see G
 
 #ifndef __WCLONE
 #define __WCLONE 0x80000000
@@ -120,15 +119,17 @@ static int check_filter(const struct copy *copy, struct freeze *freeze, struct c
 
 	if (ret == 0)
 		return 0;
-	error_remedy(err, ret == -EACCES ?
-		     "Allow clone, wait4, exit, exit_group, mmap, munmap and rt_sigreturn in the "
-		     "filter, or use the method stop" :
-		     "Run the dumper with CAP_SYS_ADMIN and outside any seccomp filter, so that it "
-		     "can read the target's, or use the method stop");
+	error_remedy(err, ret == -EACCES ? "Allow clone, wait4, exit, exit_group, mmap, munmap and "
+					   "rt_sigreturn in the "
+					   "filter, or use the method stop" :
+					   "Run the dumper with CAP_SYS_ADMIN and outside any "
+					   "seccomp filter, so that it "
+					   "can read the target's, or use the method stop");
 	if (ret == -EACCES)
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 				 "the seccomp filter of thread %d forbids system call %d, which "
-				 "the copy needs", tid, calls[denied].nr);
+				 "the copy needs",
+				 tid, calls[denied].nr);
 	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 			 "thread %d has a seccomp filter that we may not read (%s)", tid,
 			 error_errno_name(-ret));
@@ -185,7 +186,8 @@ int copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *m
 		error_remedy(err, "Use the method stop, which injects nothing");
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 				 "no system call instruction was found in the vdso, the C library "
-				 "or the executable of process %d", target->pid);
+				 "or the executable of process %d",
+				 target->pid);
 	}
 	return copy->victim.seccomp ? check_filter(copy, freeze, err) : 0;
 }

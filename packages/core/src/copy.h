@@ -19,13 +19,13 @@
 
 struct copy {
 	struct target *target;
-	pid_t pid;          // G, as seen by the dumper; 0 when there is none
-	int mem_fd;         // /proc/G/mem, or -1
-	int pagemap_fd;     // /proc/G/pagemap, or -1
-	int proc_fd;        // directory /proc/G, or -1
-	pid_t helper;       // H's tid; must not appear in the core
-	uint64_t page;      // the mapping that injection left in the target until copy_release()
-	uint64_t page_size; // its size in bytes; must not appear in the core
+	pid_t pid;            // G, as seen by the dumper; 0 when there is none
+	int mem_fd;           // /proc/G/mem, or -1
+	int pagemap_fd;       // /proc/G/pagemap, or -1
+	int proc_fd;          // directory /proc/G, or -1
+	pid_t helper;         // H's tid; must not appear in the core
+	uint64_t page;        // the mapping that injection left in the target until copy_release()
+	uint64_t page_size;   // its size in bytes; must not appear in the core
 	bool strict_timeouts; // as given to restart_calls(); for the second stop in copy_release()
 	// private to the copy_* files
 	struct gadgets gadgets;

@@ -13,7 +13,7 @@
 #include "seccomp.h"
 #include "step.h"
 
-#define END_NS	2000000000u
+#define END_NS  2000000000u
 #define STOP_NS 500000000u
 
 enum {
@@ -150,8 +150,8 @@ struct last_call {
 
 // true: there is nothing left to do.
 // The target, or this thread of it, may have gone into its sandbox since the copy was made.
-static bool filter_allows(const struct copy *copy, struct arena *arena,
-			  const struct victim *victim, const struct last_call *call)
+static bool filter_allows(const struct copy *copy, struct arena *arena, const struct victim *victim,
+			  const struct last_call *call)
 {
 	const struct arch_remote *const facts = copy->target->arch->remote;
 	struct seccomp_call calls[2] = { { .nr = call->nr }, { .nr = facts->nr.rt_sigreturn } };
@@ -204,8 +204,7 @@ static bool try_thread(struct copy *copy, struct arena *arena, const struct maps
 	struct thread thread;
 
 	freeze_init(&freeze, copy->target, arena);
-	const bool done = stop_one(&freeze, &thread, tid) &&
-			  call_in(copy, &freeze, maps, call);
+	const bool done = stop_one(&freeze, &thread, tid) && call_in(copy, &freeze, maps, call);
 
 	STEP();
 	freeze_thaw(&freeze);
@@ -215,8 +214,8 @@ static bool try_thread(struct copy *copy, struct arena *arena, const struct maps
 static bool try_threads(struct copy *copy, struct arena *arena, const struct maps *maps,
 			const struct last_call *call)
 {
-	const int dir guard(guard_close) = sys_openat(copy->target->proc_fd, "task",
-						      O_RDONLY | O_DIRECTORY, 0);
+	const int dir guard(guard_close) =
+		sys_openat(copy->target->proc_fd, "task", O_RDONLY | O_DIRECTORY, 0);
 	char buf[1024] __attribute__((aligned(8)));
 	const long n = dir < 0 ? dir : sys_call(SYS_getdents64, dir, buf, sizeof(buf));
 	unsigned int tries = 0;
@@ -263,8 +262,8 @@ static pid_t orphan(const struct copy *copy, pid_t pid)
 	error_format(path, sizeof(path), "/proc/%d/status", pid);
 	if (procfs_read_status(AT_FDCWD, path, &copy_status) < 0 || copy_status.state != 'Z' ||
 	    copy_status.ppid != copy->target->pid ||
-	    procfs_read_status(copy->target->proc_fd, "status", &status) < 0 || status.ns_depth == 0 ||
-	    status.ns_depth > copy_status.ns_depth)
+	    procfs_read_status(copy->target->proc_fd, "status", &status) < 0 ||
+	    status.ns_depth == 0 || status.ns_depth > copy_status.ns_depth)
 		return 0;
 	return copy_status.ns_pid[status.ns_depth - 1];
 }

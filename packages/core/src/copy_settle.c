@@ -38,11 +38,11 @@ int copy_open(struct copy *copy, struct coresnap_error *err)
 	STEP();
 	copy->proc_fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
 	copy->mem_fd = copy->proc_fd < 0 ? -1 : sys_openat(copy->proc_fd, "mem", O_RDWR, 0);
-	copy->pagemap_fd = copy->proc_fd < 0 ? -1 :
-					       sys_openat(copy->proc_fd, "pagemap", O_RDONLY, 0);
+	copy->pagemap_fd =
+		copy->proc_fd < 0 ? -1 : sys_openat(copy->proc_fd, "pagemap", O_RDONLY, 0);
 	if (copy->proc_fd < 0 || copy->mem_fd < 0)
-		return error_set(err, CORESNAP_E_FAILED, copy->proc_fd < 0 ? -copy->proc_fd :
-									     -copy->mem_fd,
+		return error_set(err, CORESNAP_E_FAILED,
+				 copy->proc_fd < 0 ? -copy->proc_fd : -copy->mem_fd,
 				 "cannot open the memory of the copy, process %d", copy->pid);
 	return 0;
 }
@@ -78,8 +78,8 @@ static int close_each(struct copy *copy)
 
 	if (ret < 0 || result < 0)
 		return ret;
-	const int dir guard(guard_close) = sys_openat(copy->proc_fd, "fd", O_RDONLY | O_DIRECTORY,
-						      0);
+	const int dir guard(guard_close) =
+		sys_openat(copy->proc_fd, "fd", O_RDONLY | O_DIRECTORY, 0);
 
 	for (;;) {
 		const long n = dir < 0 ? dir : sys_call(SYS_getdents64, dir, buf, sizeof(buf));

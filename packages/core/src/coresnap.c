@@ -18,7 +18,8 @@ static int read_options(struct coresnap_options *to, const struct coresnap_optio
 	if (from->size < offsetof(struct coresnap_options, filter))
 		return error_set(err, CORESNAP_E_USAGE, EINVAL,
 				 "coresnap_options.size is %zu: set it to sizeof(struct "
-				 "coresnap_options)", from->size);
+				 "coresnap_options)",
+				 from->size);
 	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
 	for (size_t i = sizeof(*to); i < from->size; i++)
 		if (((const char *)from)[i])
@@ -29,8 +30,8 @@ static int read_options(struct coresnap_options *to, const struct coresnap_optio
 	if (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_FORK)
 		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no method number %d",
 				 to->method);
-	const unsigned int known = CORESNAP_STRICT_TIMEOUTS | CORESNAP_FORCE |
-				   CORESNAP_UNDUMPABLE | CORESNAP_FILTER;
+	const unsigned int known =
+		CORESNAP_STRICT_TIMEOUTS | CORESNAP_FORCE | CORESNAP_UNDUMPABLE | CORESNAP_FILTER;
 
 	if (to->flags & ~known)
 		return error_set(err, CORESNAP_E_USAGE, EINVAL, "unknown flags 0x%x in the options",

@@ -14,11 +14,11 @@
 #endif
 
 #define STACK_SIZE (512u << 10)
-#define TICK_NS 20000000
+#define TICK_NS    20000000
 
 // How long D may take to undo everything once it is told to stop. It may be held up by a page that
 // the target alone could supply (userfaultfd), or by a dead file server.
-#define CANCEL_GRACE_NS 500000000u
+#define CANCEL_GRACE_NS  500000000u
 #define STOPPED_GRACE_NS 80000000u // while the target stands still
 
 // The kernel's sigset_t: 64 signals on all architectures but MIPS.
@@ -121,7 +121,8 @@ static int died(const struct dumper *dumper, int status, struct coresnap_error *
 	if (WIFSIGNALED(status))
 		return error_set(err, CORESNAP_E_FAILED, EINTR,
 				 "the process that makes the dump was killed by signal %d; the "
-				 "target runs on", WTERMSIG(status));
+				 "target runs on",
+				 WTERMSIG(status));
 	return error_set(err, CORESNAP_E_FAILED, EINTR,
 			 "the process that makes the dump ended early; the target runs on");
 }
@@ -177,9 +178,10 @@ int dumper_run(struct dumper *dumper, struct arena *arena, struct coresnap_error
 
 	if (children_elsewhere()) {
 		error_remedy(err, "Dump from a process that has not called unshare(CLONE_NEWPID)");
-		return error_set(err, CORESNAP_E_FAILED, EINVAL,
-				 "the children of this process belong to another pid namespace: the "
-				 "process that makes the dump could not see the target");
+		return error_set(
+			err, CORESNAP_E_FAILED, EINVAL,
+			"the children of this process belong to another pid namespace: the "
+			"process that makes the dump could not see the target");
 	}
 	if (!stack)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");

@@ -28,8 +28,8 @@ struct dumper {
 	int (*tick)(void *arg);
 	void *tick_arg;
 	const int *stopped; // non-zero while the target stands still; set by work()
-	int keep[2]; // descriptors that D needs; -1: none
-	bool own_process; // D dumps C's process: it is named as tracer and survives C
+	int keep[2];        // descriptors that D needs; -1: none
+	bool own_process;   // D dumps C's process: it is named as tracer and survives C
 
 	// Shared between C and D.
 	int go;     // futex: set once D may begin

@@ -19,14 +19,15 @@ int emit_head(struct emit *emit, struct coresnap_error *err)
 static int pull(struct emit *emit, const struct extent *extent, struct coresnap_error *err)
 {
 	for (uint64_t at = extent->start; at < extent->end; at += EMIT_PIECE) {
-		const size_t size = extent->end - at < EMIT_PIECE ? (size_t)(extent->end - at) :
-								    EMIT_PIECE;
+		const size_t size =
+			extent->end - at < EMIT_PIECE ? (size_t)(extent->end - at) : EMIT_PIECE;
 		int ret = mem_read(emit->mem, extent, at, emit->buffer, size);
 
 		if (ret < 0)
 			return error_set(err, CORESNAP_E_TARGET_GONE, -ret,
 					 "the memory image of the target went away while it was "
-					 "written (process %d)", emit->mem->image->pid);
+					 "written (process %d)",
+					 emit->mem->image->pid);
 		ret = sink_emit(emit->sink, emit->buffer, size, err);
 		if (ret < 0)
 			return ret;
@@ -42,8 +43,8 @@ int emit_extents(struct emit *emit, size_t until, struct coresnap_error *err)
 		const struct extent *extent = &emit->mem->list[emit->extent];
 
 		while (emit->segment < plan->n_segments &&
-		       plan->segments[emit->segment].vaddr +
-				       plan->segments[emit->segment].memsz <= extent->start)
+		       plan->segments[emit->segment].vaddr + plan->segments[emit->segment].memsz <=
+			       extent->start)
 			emit->segment++;
 		const struct segment *segment = &plan->segments[emit->segment];
 

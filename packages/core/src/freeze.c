@@ -42,8 +42,8 @@ int freeze_wait(pid_t tid, uint64_t deadline_ns, int *status)
 	struct timespec pause = { .tv_nsec = 20000 };
 
 	for (unsigned int look = 0;; look++) {
-		const long ret = sys_call(SYS_wait4, tid, status, __WALL | __WNOTHREAD | WNOHANG,
-					  NULL);
+		const long ret =
+			sys_call(SYS_wait4, tid, status, __WALL | __WNOTHREAD | WNOHANG, NULL);
 		if (ret == tid)
 			return 1;
 		if (ret < 0 && ret != -EINTR)
@@ -132,8 +132,8 @@ static int seize_thread(struct freeze *freeze, pid_t tid, struct coresnap_error 
 // Seizes every thread that is not known yet. Returns how many were new.
 static int seize_new(struct freeze *freeze, struct coresnap_error *err)
 {
-	const int fd guard(guard_close) = sys_openat(freeze->target->proc_fd, "task",
-						     O_RDONLY | O_DIRECTORY, 0);
+	const int fd guard(guard_close) =
+		sys_openat(freeze->target->proc_fd, "task", O_RDONLY | O_DIRECTORY, 0);
 	char buf[8192] __attribute__((aligned(8)));
 	size_t hint = 0;
 	int found = 0;
@@ -175,8 +175,8 @@ static int read_registers(struct freeze *freeze, struct thread *thread)
 	memcpy(thread->gregs_out, thread->gregs, sizeof(thread->gregs));
 	if (freeze->target->arch == NULL) {
 		uint8_t ident[EI_NIDENT] = { 0 };
-		const int fd guard(guard_close) = sys_openat(freeze->target->proc_fd, "exe",
-							     O_RDONLY, 0);
+		const int fd guard(guard_close) =
+			sys_openat(freeze->target->proc_fd, "exe", O_RDONLY, 0);
 
 		// x32 differs from x86-64 in nothing but the class of its executable.
 		if (fd < 0 || sys_read(fd, ident, sizeof(ident)) < (ssize_t)sizeof(ident))
@@ -194,8 +194,9 @@ static int collect_thread(struct freeze *freeze, struct thread *thread)
 	for (;;) {
 		int status;
 		const uint64_t soon = sys_now_ns() + CANCEL_LATENCY_NS;
-		const int ret = freeze_wait(thread->tid, soon < freeze->deadline_ns ?
-						 soon : freeze->deadline_ns, &status);
+		const int ret = freeze_wait(thread->tid,
+					    soon < freeze->deadline_ns ? soon : freeze->deadline_ns,
+					    &status);
 
 		if (ret == 0 && sys_now_ns() < freeze->deadline_ns && !cancelled(freeze))
 			continue;
@@ -250,9 +251,11 @@ static int check_frozen(const struct freeze *freeze, struct coresnap_error *err)
 	if (target_execed(target))
 		return error_set(err, CORESNAP_E_TARGET_GONE, ESRCH,
 				 "process %d became another program (execve) before it could be "
-				 "stopped", target->pid);
+				 "stopped",
+				 target->pid);
 	if (!stopped) {
-		error_remedy(err, "Its threads are in uninterruptible sleep (state D in ps), or "
+		error_remedy(err,
+			     "Its threads are in uninterruptible sleep (state D in ps), or "
 			     "wait for a vfork child; try again or give a longer stop timeout");
 		return error_set(err, CORESNAP_E_DEADLINE, ETIMEDOUT,
 				 "no thread of process %d stopped in time", target->pid);
@@ -299,8 +302,8 @@ int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_erro
 		return ret;
 	for (size_t i = 0; i < freeze->n_threads; i++)
 		if (freeze->threads[i].state == THREAD_STOPPED)
-			freeze->threads[i].other_mode = freeze->threads[i].gregs_len !=
-							freeze->target->arch->gregs_size;
+			freeze->threads[i].other_mode =
+				freeze->threads[i].gregs_len != freeze->target->arch->gregs_size;
 	return target_open_mem(freeze->target, err);
 }
 
@@ -308,8 +311,7 @@ void freeze_write_registers(struct freeze *freeze)
 {
 	for (size_t i = 0; i < freeze->n_threads; i++) {
 		struct thread *thread = &freeze->threads[i];
-		struct iovec iov = { .iov_base = thread->gregs_out,
-				     .iov_len = thread->gregs_len };
+		struct iovec iov = { .iov_base = thread->gregs_out, .iov_len = thread->gregs_len };
 
 		if (thread->state != THREAD_STOPPED || !thread->changed)
 			continue;

@@ -61,12 +61,12 @@ void freeze_init(struct freeze *freeze, struct target *target, struct arena *are
 // and freeze_stop().
 int must_check freeze_seize(struct freeze *freeze, struct coresnap_error *err);
 
-// Stops every thread within timeout_ns, also those born meanwhile; those that do not stop are left THREAD_MISSED. Sets
-// target->arch and fills gregs and sigmask of each stopped thread.
+// Stops every thread within timeout_ns, also those born meanwhile; those that do not stop are left
+// THREAD_MISSED. Sets target->arch and fills gregs and sigmask of each stopped thread.
 int must_check freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_error *err);
 
-// Gives each thread that is changed its gregs_out, which it then has even if the dumper is killed in
-// the next moment.
+// Gives each thread that is changed its gregs_out, which it then has even if the dumper is killed
+// in the next moment.
 void freeze_write_registers(struct freeze *freeze);
 
 // Lets every thread run again.

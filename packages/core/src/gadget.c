@@ -55,8 +55,8 @@ static uint64_t search(const uint8_t *buf, size_t size, uint64_t address,
 	return found ? address + (uint64_t)(found - buf) : 0;
 }
 
-static void search_all(struct gadgets *gadgets, const struct arch_remote *facts,
-		       const uint8_t *buf, size_t size, uint64_t address)
+static void search_all(struct gadgets *gadgets, const struct arch_remote *facts, const uint8_t *buf,
+		       size_t size, uint64_t address)
 {
 	for (size_t i = 0; i < sizeof(facts->call) / sizeof(facts->call[0]); i++) {
 		if (gadgets->call)

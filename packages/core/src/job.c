@@ -123,7 +123,9 @@ static int begin_core(struct job *job)
 
 	if (ret < 0)
 		return ret;
-	job->emit = (struct emit){ .plan = &job->plan, .mem = &job->mem, .sink = &job->sink,
+	job->emit = (struct emit){ .plan = &job->plan,
+				   .mem = &job->mem,
+				   .sink = &job->sink,
 				   .buffer = arena_alloc(&job->arena, EMIT_PIECE) };
 	if (!job->emit.buffer)
 		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM, "no memory to write with");
@@ -205,7 +207,8 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 	if (ret < 0)
 		return ret;
 	if (mem_size(mem, 0) > stage_budget(job)) {
-		error_remedy(err, "Raise the stage budget, or leave shared memory out by the filter");
+		error_remedy(err,
+			     "Raise the stage budget, or leave shared memory out by the filter");
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
 				 "%s of shared or unforkable memory do not fit the stage budget",
 				 error_size(text, sizeof(text), mem_size(mem, 0)));
@@ -228,7 +231,8 @@ static int dump_copy(struct job *job)
 		return ret;
 	const int pidfd guard(guard_close) = (int)sys_call(SYS_pidfd_open, job->copy.pid, 0);
 
-	job->copy_image = (struct target){ .pid = job->copy.pid, .pidfd = pidfd,
+	job->copy_image = (struct target){ .pid = job->copy.pid,
+					   .pidfd = pidfd,
 					   .proc_fd = job->copy.proc_fd,
 					   .mem_fd = job->copy.mem_fd,
 					   .arch = job->target.arch };
@@ -240,7 +244,8 @@ static int dump_copy(struct job *job)
 	if (ret < 0)
 		return ret;
 	if (mem_sort(mem) < 0)
-		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM, "no memory to list the pages");
+		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM,
+				 "no memory to list the pages");
 	ret = begin_core(job);
 	return ret < 0 ? ret : end_core(job);
 }
@@ -258,8 +263,8 @@ static bool is_small(struct job *job, struct coresnap_error *why)
 	return true;
 }
 
-// Where the bytes of stop will be staged is made before the target stops: the page faults would cost
-// several times the copying.
+// Where the bytes of stop will be staged is made before the target stops: the page faults would
+// cost several times the copying.
 static void reserve_stage(struct job *job)
 {
 	const uint64_t size = snapmaps_estimate(&job->what);
@@ -325,9 +330,12 @@ static int prepare(struct job *job)
 		copy_prepare(&job->copy, &job->target);
 	if (ret == 0)
 		ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
-	job->mem = (struct mem){ .arena = &job->arena, .image = &job->target,
-				 .unreadable = skip_unreadable, .unmapped = skip_unmapped,
-				 .skip_arg = job, .cancel = &job->dumper.cancel };
+	job->mem = (struct mem){ .arena = &job->arena,
+				 .image = &job->target,
+				 .unreadable = skip_unreadable,
+				 .unmapped = skip_unmapped,
+				 .skip_arg = job,
+				 .cancel = &job->dumper.cancel };
 	if (ret == 0)
 		reserve_stage(job);
 	return ret;
@@ -341,8 +349,9 @@ static int dump(struct job *job)
 	if (ret < 0)
 		return ret;
 	job->progress.stopped = 1;
-	ret = freeze_stop(&job->freeze, options->stop_timeout_ns ? options->stop_timeout_ns :
-								    DEFAULT_STOP_TIMEOUT_NS,
+	ret = freeze_stop(&job->freeze,
+			  options->stop_timeout_ns ? options->stop_timeout_ns :
+						     DEFAULT_STOP_TIMEOUT_NS,
 			  &job->error);
 	if (ret < 0)
 		return ret;
@@ -359,7 +368,8 @@ static int incomplete(struct job *job)
 	char threads[64] = "", bytes[64] = "";
 
 	if (job->result.missed)
-		error_format(threads, sizeof(threads), "%u thread%s did not stop in time or run 32-bit code",
+		error_format(threads, sizeof(threads),
+			     "%u thread%s did not stop in time or run 32-bit code",
 			     job->result.missed, job->result.missed == 1 ? "" : "s");
 	if (job->mem.bytes_unreadable)
 		error_format(bytes, sizeof(bytes), "%llu bytes could not be read",
@@ -386,9 +396,11 @@ int job_run(struct job *job)
 	    job->mem.image == &job->copy_image && !target_exited(&job->target)) {
 		job->error = (struct coresnap_error){ 0 };
 		error_remedy(&job->error, "Use the method stop, or free some memory");
-		error_set(&job->error, CORESNAP_E_FAILED, ENOMEM,
-			  "the copy of process %d was killed while it was written, perhaps for want "
-			  "of memory; the process itself runs on", job->pid);
+		error_set(
+			&job->error, CORESNAP_E_FAILED, ENOMEM,
+			"the copy of process %d was killed while it was written, perhaps for want "
+			"of memory; the process itself runs on",
+			job->pid);
 	}
 	if (job->target_died) {
 		job->error = (struct coresnap_error){ 0 };

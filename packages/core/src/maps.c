@@ -131,7 +131,7 @@ static void feed_vm_flags(struct mapping *m, const char *at, const char *end)
 		char name[3];
 		uint32_t flag;
 	} known[] = {
-		{ "dd", MAPPING_DONTDUMP }, { "io", MAPPING_IO },	  { "ht", MAPPING_HUGETLB },
+		{ "dd", MAPPING_DONTDUMP }, { "io", MAPPING_IO },         { "ht", MAPPING_HUGETLB },
 		{ "dc", MAPPING_DONTFORK }, { "wf", MAPPING_WIPEONFORK }, { "pf", MAPPING_PFN },
 	};
 	bool shared = false;
@@ -235,8 +235,8 @@ bool mapping_named(const struct mapping *m, const char *name)
 // (unmap_ref_private in mm/hugetlb.c).
 bool mapping_unforkable(const struct mapping *m)
 {
-	return m->flags & (MAPPING_SHARED | MAPPING_DONTFORK | MAPPING_WIPEONFORK |
-			   MAPPING_HUGETLB);
+	return m->flags &
+	       (MAPPING_SHARED | MAPPING_DONTFORK | MAPPING_WIPEONFORK | MAPPING_HUGETLB);
 }
 
 // always_dump_vma(): the gate and special mappings with a name ([vdso], [vvar], [vvar_vclock],

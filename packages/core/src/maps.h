@@ -35,7 +35,7 @@ struct mapping {
 	uint64_t offset; // bytes into the file
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
-	uint32_t flags;     // enum mapping_flag
+	uint32_t flags; // enum mapping_flag
 	uint32_t name_len;
 	const char *name;   // raw bytes, not NUL-terminated
 	uint64_t anonymous; // bytes of written private pages, swapped ones included
@@ -51,8 +51,8 @@ struct maps {
 };
 
 // Feeds one line of /proc/PID/maps or /proc/PID/smaps; line[len] is its newline or a NUL. 0,
-// -ENOMEM, or -EINVAL for a mapping line that cannot be understood. Of mappings that overlap, as the
-// file of a running process may have them, the later ones count. Pure.
+// -ENOMEM, or -EINVAL for a mapping line that cannot be understood. Of mappings that overlap, as
+// the file of a running process may have them, the later ones count. Pure.
 int must_check maps_feed(struct maps *maps, const char *line, size_t len);
 
 // Reads "maps" or "smaps" below a /proc/PID descriptor.

@@ -35,8 +35,8 @@ static int add_extent(void *arg, uint64_t start, uint64_t end)
 		return 0;
 	if (arena_grow(mem->arena, &mem->list, &mem->cap, mem->n + 1, sizeof(*mem->list)) < 0)
 		return -ENOMEM;
-	mem->list[mem->n++] = (struct extent){ .start = start, .end = end,
-					       .certain = scan->certain };
+	mem->list[mem->n++] =
+		(struct extent){ .start = start, .end = end, .certain = scan->certain };
 	scan->listed = end;
 	return 0;
 }
@@ -57,12 +57,12 @@ static bool wanted(const struct mapping *m, enum mem_part part)
 	return false;
 }
 
-// A descriptor of the target that is open on the mapping's file (memfd, tmpfs), opened anew; -ENOENT
-// when there is none.
+// A descriptor of the target that is open on the mapping's file (memfd, tmpfs), opened anew;
+// -ENOENT when there is none.
 static int open_descriptor(const struct mem *mem, const struct mapping *m)
 {
-	const int dir guard(guard_close) = sys_openat(mem->image->proc_fd, "fd",
-						      O_RDONLY | O_DIRECTORY, 0);
+	const int dir guard(guard_close) =
+		sys_openat(mem->image->proc_fd, "fd", O_RDONLY | O_DIRECTORY, 0);
 	char buf[4096] __attribute__((aligned(8)));
 	struct statx st;
 
@@ -123,10 +123,9 @@ static int scan_file(struct scan *scan, const struct mapping *m)
 			return add_extent(scan, m->start + (at - m->offset), scan->limit);
 		if ((uint64_t)data >= m->offset + m->dump_size)
 			return 0;
-		const int ret = add_extent(scan,
-					   m->start + (((uint64_t)data & ~page) - m->offset),
-					   m->start + (((uint64_t)hole + page) & ~page) -
-						   m->offset);
+		const int ret =
+			add_extent(scan, m->start + (((uint64_t)data & ~page) - m->offset),
+				   m->start + (((uint64_t)hole + page) & ~page) - m->offset);
 		if (ret < 0)
 			return ret;
 		at = (uint64_t)hole;
@@ -166,16 +165,16 @@ static bool is_anonymous(const struct mapping *m)
 	return mapping_has_file(m) ? mapping_named(m, "/dev/zero") : m->anonymous != 0;
 }
 
-// Memory that lives in no file of a disk: shared anonymous mappings, memfd, SysV segments, tmpfs. Its
-// block device is one without a driver.
+// Memory that lives in no file of a disk: shared anonymous mappings, memfd, SysV segments, tmpfs.
+// Its block device is one without a driver.
 static bool is_shared_memory(const struct mapping *m)
 {
 	return (m->flags & MAPPING_SHARED) && m->dev_major == 0;
 }
 
-// Shared memory whose holes nobody can tell us: a page that was never written cannot be told from one
-// that only another process has mapped, and reading it would make it, in the target, for good. What
-// the target has mapped in is taken; the rest is told.
+// Shared memory whose holes nobody can tell us: a page that was never written cannot be told from
+// one that only another process has mapped, and reading it would make it, in the target, for good.
+// What the target has mapped in is taken; the rest is told.
 static int scan_shared_memory(struct scan *scan, const struct snapshot *s, const struct mapping *m,
 			      int pagemap)
 {
@@ -220,8 +219,8 @@ static int scan_mapping(struct mem *mem, const struct snapshot *s, const struct 
 int mem_scan(struct mem *mem, const struct snapshot *s, enum mem_part part,
 	     struct coresnap_error *err)
 {
-	const int pagemap guard(guard_close) = sys_openat(mem->image->proc_fd, "pagemap", O_RDONLY,
-							  0);
+	const int pagemap guard(guard_close) =
+		sys_openat(mem->image->proc_fd, "pagemap", O_RDONLY, 0);
 
 	if (pagemap < 0)
 		return error_set(err, procfs_error_code(-pagemap), -pagemap,
@@ -237,8 +236,9 @@ int mem_scan(struct mem *mem, const struct snapshot *s, enum mem_part part,
 		if (ret == -ENOMEM)
 			return no_memory(err);
 		if (ret < 0)
-			return error_set(err, target_exited(mem->image) ? CORESNAP_E_TARGET_GONE :
-									  CORESNAP_E_FAILED,
+			return error_set(err,
+					 target_exited(mem->image) ? CORESNAP_E_TARGET_GONE :
+								     CORESNAP_E_FAILED,
 					 -ret, "cannot list the pages of process %d at 0x%llx: %s",
 					 mem->image->pid, (unsigned long long)m->start,
 					 error_errno_name(-ret));
@@ -261,8 +261,9 @@ int mem_sort(struct mem *mem)
 	if (!out)
 		return -ENOMEM;
 	for (size_t i = 0; i < mem->n; i++) {
-		const bool take_left = left < split && (right >= mem->n || mem->list[left].start <=
-									   mem->list[right].start);
+		const bool take_left =
+			left < split &&
+			(right >= mem->n || mem->list[left].start <= mem->list[right].start);
 
 		out[i] = take_left ? mem->list[left++] : mem->list[right++];
 	}
@@ -308,8 +309,8 @@ int mem_stage(struct mem *mem, size_t from, struct coresnap_error *err)
 
 			if (mem->cancel && __atomic_load_n(mem->cancel, __ATOMIC_RELAXED))
 				return error_cancelled(err);
-			const int ret = mem_read(mem, extent, extent->start + done, at + done,
-						 piece);
+			const int ret =
+				mem_read(mem, extent, extent->start + done, at + done, piece);
 
 			if (ret < 0)
 				return error_set(err, CORESNAP_E_TARGET_GONE, -ret,
@@ -332,16 +333,15 @@ static void skip_page(struct mem *mem, const struct extent *extent, uint64_t sta
 		mem->unreadable(mem->skip_arg, start, end);
 }
 
-int mem_read(struct mem *mem, const struct extent *extent, uint64_t address, void *buf,
-	     size_t size)
+int mem_read(struct mem *mem, const struct extent *extent, uint64_t address, void *buf, size_t size)
 {
 	const uint64_t page = 4096;
 	uint8_t *const bytes = buf;
 	size_t done = 0;
 
 	while (done < size) {
-		const ssize_t n = target_read(mem->image, address + done, bytes + done,
-					      size - done);
+		const ssize_t n =
+			target_read(mem->image, address + done, bytes + done, size - done);
 
 		if (n > 0) {
 			mem->bytes_read += (uint64_t)n;

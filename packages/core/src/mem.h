@@ -23,7 +23,7 @@ struct mem {
 	const struct target *image; // the stopped target, or the copy in the guise of one
 	uint8_t *stage;             // from mem_reserve(), or NULL
 	size_t stage_size;
-	struct extent *list;        // ascending
+	struct extent *list; // ascending
 	size_t n, cap;
 	uint64_t bytes_read;
 	uint64_t bytes_unreadable;

@@ -2,10 +2,10 @@
 // Names of the public numbers, for logs and JSON.
 #include "coresnap.h"
 
-#define NAME(table, number)                                                             \
-	((number) >= 0 && (size_t)(number) < sizeof(table) / sizeof((table)[0]) &&      \
-			 (table)[number] ?                                              \
-		 (table)[number] :                                                      \
+#define NAME(table, number)                                                        \
+	((number) >= 0 && (size_t)(number) < sizeof(table) / sizeof((table)[0]) && \
+			 (table)[number] ?                                         \
+		 (table)[number] :                                                 \
 		 "?")
 
 const char *coresnap_version(void)
@@ -27,9 +27,9 @@ const char *coresnap_method_name(int method)
 const char *coresnap_skip_reason_name(int reason)
 {
 	static const char *const names[] = {
-		[CORESNAP_SKIP_FILTER] = "filter",	   [CORESNAP_SKIP_DONTDUMP] = "dontdump",
-		[CORESNAP_SKIP_IO] = "io",		   [CORESNAP_SKIP_UNREADABLE] = "unreadable",
-		[CORESNAP_SKIP_THREAD] = "thread",	   [CORESNAP_SKIP_UNMAPPED] = "unmapped",
+		[CORESNAP_SKIP_FILTER] = "filter", [CORESNAP_SKIP_DONTDUMP] = "dontdump",
+		[CORESNAP_SKIP_IO] = "io",         [CORESNAP_SKIP_UNREADABLE] = "unreadable",
+		[CORESNAP_SKIP_THREAD] = "thread", [CORESNAP_SKIP_UNMAPPED] = "unmapped",
 	};
 
 	return NAME(names, reason);

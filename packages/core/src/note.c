@@ -78,9 +78,12 @@ static void timeval32(int32_t tv[2], uint64_t ns)
 // No signal stopped a process that runs on: si_signo, cursig and all of SIGINFO are 0.
 static void encode_prstatus64(uint8_t *desc, const struct snapshot *s, const struct snap_thread *t)
 {
-	struct layout_prstatus64 head = { .sigpend = t->sigpend, .sighold = t->sighold,
-					  .pid = t->tid,	 .ppid = s->ppid,
-					  .pgrp = s->pgrp,	 .sid = s->sid };
+	struct layout_prstatus64 head = { .sigpend = t->sigpend,
+					  .sighold = t->sighold,
+					  .pid = t->tid,
+					  .ppid = s->ppid,
+					  .pgrp = s->pgrp,
+					  .sid = s->sid };
 
 	timeval64(head.utime, t->utime_ns);
 	timeval64(head.stime, t->stime_ns);
@@ -142,13 +145,23 @@ static uint16_t id16(uint32_t id)
 // The dumping thread is running in the kernel's core: state 0, 'R'.
 static int add_prpsinfo(struct notes *notes, const struct snapshot *s)
 {
-	struct layout_prpsinfo64 wide = { .sname = 'R',	   .nice = s->nice, .flag = s->flags,
-					  .uid = s->uid,   .gid = s->gid,   .pid = s->pid,
-					  .ppid = s->ppid, .pgrp = s->pgrp, .sid = s->sid };
-	struct layout_prpsinfo32 narrow = { .sname = 'R',	 .nice = s->nice,
-					    .flag = s->flags,	 .uid = id16(s->uid),
-					    .gid = id16(s->gid), .pid = s->pid,
-					    .ppid = s->ppid,	 .pgrp = s->pgrp,
+	struct layout_prpsinfo64 wide = { .sname = 'R',
+					  .nice = s->nice,
+					  .flag = s->flags,
+					  .uid = s->uid,
+					  .gid = s->gid,
+					  .pid = s->pid,
+					  .ppid = s->ppid,
+					  .pgrp = s->pgrp,
+					  .sid = s->sid };
+	struct layout_prpsinfo32 narrow = { .sname = 'R',
+					    .nice = s->nice,
+					    .flag = s->flags,
+					    .uid = id16(s->uid),
+					    .gid = id16(s->gid),
+					    .pid = s->pid,
+					    .ppid = s->ppid,
+					    .pgrp = s->pgrp,
 					    .sid = s->sid };
 
 	memcpy(wide.fname, s->fname, sizeof(wide.fname));
@@ -186,8 +199,8 @@ static bool files_fit(const struct snapshot *s, size_t names)
 	}
 }
 
-// fill_files_note(): count, page size, then start, end and offset in pages of each mapped file, then
-// the names, each with its NUL.
+// fill_files_note(): count, page size, then start, end and offset in pages of each mapped file,
+// then the names, each with its NUL.
 static int add_files(struct notes *notes, const struct snapshot *s)
 {
 	size_t count = 0, names = 0;

@@ -27,15 +27,15 @@ struct page_region_ {
 	uint64_t categories;
 };
 
-#define PAGEMAP_SCAN_ _IOWR('f', 16, struct pm_scan_arg_)
+#define PAGEMAP_SCAN_    _IOWR('f', 16, struct pm_scan_arg_)
 #define PAGE_IS_PRESENT_ (1u << 3)
 #define PAGE_IS_SWAPPED_ (1u << 4)
 #define PAGE_IS_PFNZERO_ (1u << 5)
-#define PAGE_IS_GUARD_ (1u << 8) // MADV_GUARD_INSTALL: looks swapped, and nobody can read it
+#define PAGE_IS_GUARD_   (1u << 8) // MADV_GUARD_INSTALL: looks swapped, and nobody can read it
 
-#define PAGEMAP_PRESENT (1ull << 63)
-#define PAGEMAP_SWAPPED (1ull << 62)
-#define PAGEMAP_GUARD (1ull << 58)
+#define PAGEMAP_PRESENT   (1ull << 63)
+#define PAGEMAP_SWAPPED   (1ull << 62)
+#define PAGEMAP_GUARD     (1ull << 58)
 #define PAGEMAP_EXCLUSIVE (1ull << 56)
 
 // Pages that are present or swapped and have none of the categories in `without`.

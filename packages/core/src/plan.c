@@ -15,7 +15,8 @@ struct sizes {
 static struct sizes header_sizes(const struct arch *arch)
 {
 	return arch->elf_class == ELFCLASS64 ?
-		       (struct sizes){ sizeof(Elf64_Ehdr), sizeof(Elf64_Phdr), sizeof(Elf64_Shdr) } :
+		       (struct sizes){ sizeof(Elf64_Ehdr), sizeof(Elf64_Phdr),
+				       sizeof(Elf64_Shdr) } :
 		       (struct sizes){ sizeof(Elf32_Ehdr), sizeof(Elf32_Phdr), sizeof(Elf32_Shdr) };
 }
 
@@ -119,8 +120,9 @@ static int build_head(struct plan *plan, const struct snapshot *s, const struct 
 	const size_t n_phdrs = s->maps.n + 1;
 	const size_t notes_at = sizes.ehdr + n_phdrs * sizes.phdr;
 	uint8_t *head = arena_alloc(s->arena, notes_at + notes->size);
-	const Elf64_Phdr note = { .p_type = PT_NOTE, .p_offset = notes_at,
-				  .p_filesz = notes->size, .p_align = 4 };
+	const Elf64_Phdr note = {
+		.p_type = PT_NOTE, .p_offset = notes_at, .p_filesz = notes->size, .p_align = 4
+	};
 
 	if (!head)
 		return -ENOMEM;

@@ -98,8 +98,7 @@ static int32_t last_number(const char *text)
 	return n ? list[n - 1] : 0;
 }
 
-static void status_line(const char *key, size_t len, const char *value,
-			struct procfs_status *ret)
+static void status_line(const char *key, size_t len, const char *value, struct procfs_status *ret)
 {
 	const char *rest;
 #define IS(name) (len == sizeof(name) - 1 && memcmp(key, name, sizeof(name) - 1) == 0)

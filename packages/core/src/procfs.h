@@ -45,11 +45,11 @@ int must_check procfs_read_status(int dirfd, const char *path, struct procfs_sta
 
 struct procfs_stat {
 	char state;
-	uint32_t flags; // PF_* of the task
-	uint64_t utime, stime; // clock ticks
+	uint32_t flags;         // PF_* of the task
+	uint64_t utime, stime;  // clock ticks
 	int64_t cutime, cstime; // clock ticks
 	int64_t nice;
-	uint64_t starttime; // clock ticks since boot
+	uint64_t starttime;   // clock ticks since boot
 	uint64_t start_stack; // 0 when the reader may not know
 	uint64_t arg_start, arg_end;
 };

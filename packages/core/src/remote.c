@@ -23,9 +23,9 @@ enum {
 #define CALL_NS 5000000000u // the calls injected into X take microseconds
 
 // include/linux/errno.h: results of an interrupted call that the kernel is going to restart.
-#define ERESTARTSYS	      512
-#define ERESTARTNOINTR	      513
-#define ERESTARTNOHAND	      514
+#define ERESTARTSYS           512
+#define ERESTARTNOINTR        513
+#define ERESTARTNOHAND        514
 #define ERESTART_RESTARTBLOCK 516
 
 long remote_ptrace(long request, pid_t tid, uintptr_t addr, uintptr_t data)
@@ -146,13 +146,11 @@ static void emergency_gregs(const struct remote *remote, void *gregs)
 	memcpy(gregs, thread->changed ? thread->gregs_out : thread->gregs, sizeof(thread->gregs));
 	const int64_t ret = arch_get_signed(arch, gregs, arch->ret);
 
-	if (remote->restart_nr < 0 ||
-	    (ret != -ERESTARTSYS && ret != -ERESTARTNOINTR && ret != -ERESTARTNOHAND &&
-	     ret != -ERESTART_RESTARTBLOCK))
+	if (remote->restart_nr < 0 || (ret != -ERESTARTSYS && ret != -ERESTARTNOINTR &&
+				       ret != -ERESTARTNOHAND && ret != -ERESTART_RESTARTBLOCK))
 		return;
 	arch_set(arch, gregs, arch->ret, (uint64_t)remote->restart_nr);
-	arch_set(arch, gregs, arch->pc,
-		 arch_get(arch, gregs, arch->pc) - arch->remote->call_size);
+	arch_set(arch, gregs, arch->pc, arch_get(arch, gregs, arch->pc) - arch->remote->call_size);
 }
 
 static int read_fp(const struct remote *remote, struct arch_fp *fp)
@@ -285,8 +283,7 @@ static int prepare(struct remote *remote)
 	ret = set_sigmask(tid, UINT64_MAX);
 	if (ret < 0)
 		return (int)ret;
-	ret = remote_ptrace(PTRACE_SETOPTIONS, tid, 0,
-			    PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE);
+	ret = remote_ptrace(PTRACE_SETOPTIONS, tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE);
 	return ret < 0 ? (int)ret : 0;
 }
 

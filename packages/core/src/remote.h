@@ -39,11 +39,11 @@ struct remote {
 	int32_t restart_nr;
 	uint64_t sp; // of the injected calls: the first word above
 	uint64_t frame;
-	size_t frame_size;   // bytes from frame that were overwritten in X's stack
+	size_t frame_size;    // bytes from frame that were overwritten in X's stack
 	uint8_t *frame_bytes; // their content before
-	bool injected;       // X's registers are ours
-	bool prepared;       // X has signals blocked and options set
-	bool lost;           // X did not come back from a call: only the frame can restore it
+	bool injected;        // X's registers are ours
+	bool prepared;        // X has signals blocked and options set
+	bool lost;            // X did not come back from a call: only the frame can restore it
 };
 
 // Writes the frame. Nothing of X has changed if this fails.

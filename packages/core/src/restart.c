@@ -8,8 +8,8 @@
 // EINTR, as it would without us; ERESTARTNOINTR (-513) would hide that one too.
 #define ERESTARTNOHAND 514
 
-#define IPC_SEMOP 1
-#define IPC_SEMTIMEDOP 4
+#define IPC_SEMOP             1
+#define IPC_SEMTIMEDOP        4
 #define IORING_ENTER_EXT_ARG_ (1u << 3)
 
 static uint64_t argument(const struct thread *thread, const struct arch *arch, unsigned int n)

@@ -8,8 +8,8 @@
 
 #include "freeze.h"
 
-// Marks in every stopped thread's gregs_out what must be restarted. With strict_timeouts a wait with
-// a finite timeout is left to fail with EINTR instead of starting anew.
+// Marks in every stopped thread's gregs_out what must be restarted. With strict_timeouts a wait
+// with a finite timeout is left to fail with EINTR instead of starting anew.
 void restart_calls(struct freeze *freeze, bool strict_timeouts);
 
 #endif

@@ -20,28 +20,28 @@ struct sink_cancel {
 };
 
 struct sink {
-	int kind;             // enum coresnap_output_kind
-	bool opened;          // a zeroed sink may be closed
+	int kind;    // enum coresnap_output_kind
+	bool opened; // a zeroed sink may be closed
 	bool finished;
-	int fd;               // what is written to; -1 once closed
+	int fd; // what is written to; -1 once closed
 	bool own_fd;
-	bool seekable;        // holes by offset
-	bool poll_first;      // a pipe that could not be reopened: poll, then at most PIPE_BUF
-	bool socket;          // send(MSG_DONTWAIT)
+	bool seekable;   // holes by offset
+	bool poll_first; // a pipe that could not be reopened: poll, then at most PIPE_BUF
+	bool socket;     // send(MSG_DONTWAIT)
 	bool force;
-	int dir_fd;           // CORESNAP_TO_PATH: the directory, opened once; else -1
-	int user_fd;          // CORESNAP_TO_FD: the number the caller knows
-	const char *path;     // CORESNAP_TO_PATH: borrowed, for messages
-	char name[256];       // final name in dir_fd
-	char temp[64];        // temporary name in dir_fd; empty when none exists
-	uint64_t start;       // offset of fd at which the core begins (CORESNAP_TO_FD on a file)
-	uint64_t prior_size;  // of that file when it was opened: no holes before this offset
-	uint64_t pos;         // bytes emitted and skipped
-	uint64_t to_skip;     // of pos, not yet flushed
-	uint64_t written;     // bytes really given to fd
-	uint64_t expected;    // bytes of the whole core, for messages; the caller may set it
-	uint64_t unchecked;   // bytes written since the last cancel.check
-	uint64_t checked_ns;  // and when that was
+	int dir_fd;          // CORESNAP_TO_PATH: the directory, opened once; else -1
+	int user_fd;         // CORESNAP_TO_FD: the number the caller knows
+	const char *path;    // CORESNAP_TO_PATH: borrowed, for messages
+	char name[256];      // final name in dir_fd
+	char temp[64];       // temporary name in dir_fd; empty when none exists
+	uint64_t start;      // offset of fd at which the core begins (CORESNAP_TO_FD on a file)
+	uint64_t prior_size; // of that file when it was opened: no holes before this offset
+	uint64_t pos;        // bytes emitted and skipped
+	uint64_t to_skip;    // of pos, not yet flushed
+	uint64_t written;    // bytes really given to fd
+	uint64_t expected;   // bytes of the whole core, for messages; the caller may set it
+	uint64_t unchecked;  // bytes written since the last cancel.check
+	uint64_t checked_ns; // and when that was
 	struct sink_cancel cancel;
 };
 

@@ -76,8 +76,7 @@ int sink_fd_open(struct sink *sink, struct coresnap_error *err)
 		return refuse(err, EINVAL, fd, "it is a terminal, and a core is binary",
 			      "name a file with -o FILE, or redirect the output: > FILE");
 	if ((flags & O_PATH) || (flags & O_ACCMODE) == O_RDONLY)
-		return refuse(err, EBADF, fd, "it is not open for writing",
-			      "open it for writing");
+		return refuse(err, EBADF, fd, "it is not open for writing", "open it for writing");
 	sink->fd = fd;
 	switch (st.stx_mode & S_IFMT) {
 	case S_IFREG:

@@ -104,8 +104,9 @@ static int refuse_kind(const struct sink *sink, mode_t mode, struct coresnap_err
 
 	switch (mode & S_IFMT) {
 	case S_IFREG:
-		return fail_name(err, EEXIST, path, len, "the file exists",
-				 "choose another name, or replace it with --force (CORESNAP_FORCE)");
+		return fail_name(
+			err, EEXIST, path, len, "the file exists",
+			"choose another name, or replace it with --force (CORESNAP_FORCE)");
 	case S_IFDIR:
 		return fail_name(err, EISDIR, path, len, "it is a directory",
 				 "add a file name to it");
@@ -113,8 +114,9 @@ static int refuse_kind(const struct sink *sink, mode_t mode, struct coresnap_err
 		return fail_name(err, EEXIST, path, len, "it is a symbolic link",
 				 "give the name of the file itself, or another name");
 	case S_IFIFO:
-		return fail_name(err, EEXIST, path, len, "it is a FIFO",
-				 "choose another name, or write to it by a descriptor: -o - > FIFO");
+		return fail_name(
+			err, EEXIST, path, len, "it is a FIFO",
+			"choose another name, or write to it by a descriptor: -o - > FIFO");
 	case S_IFSOCK:
 		return fail_name(err, EEXIST, path, len, "it is a socket", "choose another name");
 	default:
@@ -162,7 +164,8 @@ static int fail_create(const struct sink *sink, int os_errno, size_t dir_len,
 		ret = error_set(err, CORESNAP_E_FAILED, os_errno,
 				"user %u may not create files in the directory %s (%s)", geteuid(),
 				quoted, error_errno_name(os_errno));
-		error_remedy(err, "choose a directory that user %u may write to, or run as its owner",
+		error_remedy(err,
+			     "choose a directory that user %u may write to, or run as its owner",
 			     geteuid());
 		return ret;
 	case EROFS:
@@ -218,7 +221,8 @@ int sink_file_open(struct sink *sink, struct coresnap_error *err)
 	int ret;
 
 	if (!len) {
-		ret = error_set(err, CORESNAP_E_USAGE, ENOENT, "the name of the core is empty (ENOENT)");
+		ret = error_set(err, CORESNAP_E_USAGE, ENOENT,
+				"the name of the core is empty (ENOENT)");
 		error_remedy(err, "give a file name");
 		return ret;
 	}
@@ -287,9 +291,10 @@ int sink_file_publish(struct sink *sink, struct coresnap_error *err)
 		ret = rename_new(sink);
 	}
 	if (ret == -EEXIST)
-		return fail_name(err, EEXIST, sink->path, strlen(sink->path),
-				 "somebody else made a file of that name meanwhile",
-				 "choose another name, or replace it with --force (CORESNAP_FORCE)");
+		return fail_name(
+			err, EEXIST, sink->path, strlen(sink->path),
+			"somebody else made a file of that name meanwhile",
+			"choose another name, or replace it with --force (CORESNAP_FORCE)");
 	if (ret < 0)
 		return fail_name(err, -ret, sink->path, strlen(sink->path),
 				 "the complete core could not be given its name",

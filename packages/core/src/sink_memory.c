@@ -35,8 +35,8 @@ int sink_memory_seal(struct sink *sink, struct coresnap_error *err)
 	long ret = sys_call(SYS_fcntl, sink->fd, F_ADD_SEALS, seals);
 
 	if (ret < 0) {
-		error_set(err, CORESNAP_E_FAILED, (int)-ret, "the memory file cannot be sealed (%s)",
-			  error_errno_name((int)-ret));
+		error_set(err, CORESNAP_E_FAILED, (int)-ret,
+			  "the memory file cannot be sealed (%s)", error_errno_name((int)-ret));
 		error_remedy(err, "write to a file");
 	}
 	return (int)ret;

@@ -10,8 +10,8 @@
 #include "sink_parts.h"
 #include "sys.h"
 
-#define PIECE	   ((size_t)1 << 20)
-#define WAIT_NS	   (20L * 1000 * 1000)
+#define PIECE      ((size_t)1 << 20)
+#define WAIT_NS    (20L * 1000 * 1000)
 #define CHECK_NS   (10u * 1000 * 1000)
 #define ZEROS_SIZE ((size_t)65536) // the capacity of a pipe that nobody changed
 
@@ -26,8 +26,8 @@ void sink_quote(char buf[SINK_NAME_SIZE], const char *path, size_t len)
 	const size_t max = SINK_NAME_SIZE - sizeof("\"...\"");
 	bool clip = len > max;
 
-	error_format(buf, SINK_NAME_SIZE, "\"%s%.*s\"", clip ? "..." : "",
-		     (int)(clip ? max : len), clip ? path + len - max : path);
+	error_format(buf, SINK_NAME_SIZE, "\"%s%.*s\"", clip ? "..." : "", (int)(clip ? max : len),
+		     clip ? path + len - max : path);
 }
 
 void sink_describe(const struct sink *sink, char buf[SINK_NAME_SIZE])
@@ -225,8 +225,10 @@ static int no_space(const struct sink *sink, const char *subject, int os_errno,
 	if (sink->kind == CORESNAP_TO_MEMORY)
 		error_remedy(err, "write to a file%s", need);
 	else if (os_errno == ENOSPC && sink->seekable && sys_fstatfs(sink->fd, &fs) == 0)
-		error_remedy(err, "free space, or write to another file system%s, and without it %s are "
-				  "free here", need,
+		error_remedy(err,
+			     "free space, or write to another file system%s, and without it %s are "
+			     "free here",
+			     need,
 			     error_size(size, sizeof(size),
 					(uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize +
 						sink->written));
@@ -274,8 +276,9 @@ int sink_write_error(const struct sink *sink, int os_errno, struct coresnap_erro
 		error_remedy(err, "find out why the receiving program ended before the core did");
 		return ret;
 	}
-	ret = error_set(err, CORESNAP_E_FAILED, os_errno, "writing to %s failed (%s) after %llu bytes",
-			subject, error_errno_name(os_errno), (unsigned long long)sink->written);
+	ret = error_set(err, CORESNAP_E_FAILED, os_errno,
+			"writing to %s failed (%s) after %llu bytes", subject,
+			error_errno_name(os_errno), (unsigned long long)sink->written);
 	if (os_errno == EIO)
 		error_remedy(err, "the device or its server reports a fault: see the kernel log "
 				  "(dmesg), write elsewhere");

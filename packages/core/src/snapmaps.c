@@ -153,8 +153,7 @@ static bool same_mapping(const struct mapping *a, const struct mapping *b)
 }
 
 // The mapping of an ascending list that is the same; *at moves on.
-static const struct mapping *find_same(const struct maps *list, size_t *at,
-				       const struct mapping *m)
+static const struct mapping *find_same(const struct maps *list, size_t *at, const struct mapping *m)
 {
 	while (*at < list->n && list->list[*at].start < m->start)
 		++*at;

@@ -9,8 +9,8 @@
 #include "procfs.h"
 #include "sys.h"
 
-#define AT_CLKTCK_ 17
-#define TEXT 8192
+#define AT_CLKTCK_     17
+#define TEXT           8192
 #define ERESTARTNOHAND 514 // include/linux/errno.h
 
 struct reader {
@@ -29,8 +29,8 @@ static int no_memory(struct coresnap_error *err)
 
 static int lost(const struct reader *r, const char *what, int os_errno)
 {
-	return error_set(r->err, target_exited(r->target) ? CORESNAP_E_TARGET_GONE :
-							    CORESNAP_E_FAILED,
+	return error_set(r->err,
+			 target_exited(r->target) ? CORESNAP_E_TARGET_GONE : CORESNAP_E_FAILED,
 			 os_errno, "cannot read %s of process %d: %s", what, r->target->pid,
 			 error_errno_name(os_errno));
 }
@@ -151,8 +151,8 @@ static int keep_regset(const struct reader *r, const struct arch_regset *row, co
 	if (!bytes)
 		return no_memory(r->err);
 	memcpy(bytes, from, size);
-	to->regsets[to->n_regsets++] = (struct snap_regset){ .row = row, .bytes = bytes,
-							     .size = (uint32_t)size };
+	to->regsets[to->n_regsets++] =
+		(struct snap_regset){ .row = row, .bytes = bytes, .size = (uint32_t)size };
 	return 0;
 }
 
@@ -203,8 +203,8 @@ static int read_facts(const struct target *target, pid_t tid, struct thread_fact
 int snapshot_prepare(struct snapshot_options *options, const struct freeze *freeze,
 		     struct coresnap_error *err)
 {
-	struct thread_facts *facts = arena_alloc(freeze->arena,
-						 (freeze->n_threads + 1) * sizeof(*facts));
+	struct thread_facts *facts =
+		arena_alloc(freeze->arena, (freeze->n_threads + 1) * sizeof(*facts));
 
 	if (!facts)
 		return no_memory(err);
@@ -229,8 +229,7 @@ static bool mask_may_be_lent(const struct arch *arch, const struct thread *threa
 // Signals pending for the thread alone, and those that it blocks. Asking ptrace is twenty times
 // cheaper than the text of /proc, and nearly always tells enough. When the queue of all signals is
 // full, some may be pending without an entry in it.
-static int read_signals(const struct reader *r, const struct thread *thread,
-			struct snap_thread *to)
+static int read_signals(const struct reader *r, const struct thread *thread, struct snap_thread *to)
 {
 	struct {
 		uint64_t off;
@@ -328,11 +327,13 @@ static int read_notes_facts(struct reader *r)
 int snapshot_take(struct snapshot *snapshot, const struct freeze *freeze,
 		  const struct snapshot_options *options, struct coresnap_error *err)
 {
-	struct reader r = { .snapshot = snapshot, .freeze = freeze, .target = freeze->target,
-			    .err = err };
+	struct reader r = {
+		.snapshot = snapshot, .freeze = freeze, .target = freeze->target, .err = err
+	};
 	int ret;
 
-	*snapshot = (struct snapshot){ .arena = freeze->arena, .arch = freeze->target->arch,
+	*snapshot = (struct snapshot){ .arena = freeze->arena,
+				       .arch = freeze->target->arch,
 				       .page_size = (uint64_t)sysconf(_SC_PAGESIZE) };
 	if ((ret = read_auxv(&r)) < 0 || (ret = read_process(&r)) < 0 ||
 	    (ret = read_threads(&r, options)) < 0)

@@ -22,7 +22,7 @@ struct snap_regset {
 struct snap_thread {
 	int32_t tid; // in the target's own pid namespace, as in the kernel's core
 	uint64_t sigpend, sighold;
-	uint64_t utime_ns, stime_ns; // of the whole process for its main thread
+	uint64_t utime_ns, stime_ns;                  // of the whole process for its main thread
 	struct snap_regset regsets[ARCH_MAX_REGSETS]; // [0]: NT_PRSTATUS
 	unsigned int n_regsets;
 };
@@ -57,24 +57,25 @@ struct snapshot {
 // What is known of a thread before it is stopped. The times lag behind by less than the clock tick
 // in which /proc counts them, and the attach.
 struct thread_facts {
-	pid_t tid;     // as the dumper sees it
-	int32_t ns_tid; // in the target's own pid namespace
+	pid_t tid;             // as the dumper sees it
+	int32_t ns_tid;        // in the target's own pid namespace
 	uint64_t utime, stime; // clock ticks
 };
 
 struct snapshot_options {
 	bool has_filter;
-	uint64_t filter; // coredump_filter: the caller's, or the target's from snapmaps_ahead()
+	uint64_t filter;   // coredump_filter: the caller's, or the target's from snapmaps_ahead()
 	struct maps ahead; // from snapmaps_ahead()
-	const struct thread_facts *facts; // from snapshot_prepare(), in the order of freeze->threads
+	const struct thread_facts
+		*facts; // from snapshot_prepare(), in the order of freeze->threads
 	size_t n_facts;
-	uint64_t injected; // a mapping that is not the target's own: left out of the list
+	uint64_t injected;      // a mapping that is not the target's own: left out of the list
 	uint64_t injected_size; // bytes; 0: there is none
-	int32_t first_tid; // the dumping thread, as the dumper sees its id; 0: the main thread
+	int32_t first_tid;      // the dumping thread, as the dumper sees its id; 0: the main thread
 };
 
-// Reads ahead what need not be read while the target is stopped; after freeze_seize(). Fills facts and
-// n_facts; a thread about which nothing could be read has tid 0 there.
+// Reads ahead what need not be read while the target is stopped; after freeze_seize(). Fills facts
+// and n_facts; a thread about which nothing could be read has tid 0 there.
 int must_check snapshot_prepare(struct snapshot_options *options, const struct freeze *freeze,
 				struct coresnap_error *err);
 

@@ -55,13 +55,13 @@ static inline long sys_raw(long nr, long a, long b, long c, long d, long e, long
 	sys_raw((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 // Calls that a signal may interrupt before they did anything.
-#define sys_retry(...)                                  \
-	({                                              \
-		long ret_;                              \
-		do                                      \
-			ret_ = sys_call(__VA_ARGS__);   \
-		while (ret_ == -EINTR);                 \
-		ret_;                                   \
+#define sys_retry(...)                                \
+	({                                            \
+		long ret_;                            \
+		do                                    \
+			ret_ = sys_call(__VA_ARGS__); \
+		while (ret_ == -EINTR);               \
+		ret_;                                 \
 	})
 
 static inline int sys_openat(int dirfd, const char *path, int flags, mode_t mode)

@@ -79,7 +79,8 @@ static int check_kind(const struct target *target, const struct procfs_status *s
 			error_remedy(err, "gdb's gcore can dump it");
 			return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 					 "the main thread of process %d has exited while others "
-					 "run; this is not supported yet", pid);
+					 "run; this is not supported yet",
+					 pid);
 		}
 		error_remedy(err, "Its parent %d has not collected its exit status", status->ppid);
 		return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH,
@@ -88,9 +89,11 @@ static int check_kind(const struct target *target, const struct procfs_status *s
 	}
 	if (status->tracer) {
 		error_remedy(err, "Detach that debugger (or strace) first");
-		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
-				 "process %d is traced by process %d; a process has one tracer at a "
-				 "time", pid, status->tracer);
+		return error_set(
+			err, CORESNAP_E_NOT_PERMITTED, EPERM,
+			"process %d is traced by process %d; a process has one tracer at a "
+			"time",
+			pid, status->tracer);
 	}
 	return 0;
 }
@@ -106,7 +109,7 @@ struct pidfd_info {
 	uint32_t spare;
 };
 _Static_assert(sizeof(struct pidfd_info) == 72, "pidfd_info");
-#define PIDFD_GET_INFO_ _IOWR(0xff, 11, struct pidfd_info)
+#define PIDFD_GET_INFO_      _IOWR(0xff, 11, struct pidfd_info)
 #define PIDFD_INFO_COREDUMP_ (1u << 4)
 #define PIDFD_COREDUMP_USER_ (1u << 2)
 
@@ -118,8 +121,7 @@ static bool dumpable(const struct target *target)
 	struct pidfd_info info = { .mask = PIDFD_INFO_COREDUMP_ };
 	struct statx st;
 
-	if (target->pidfd >= 0 &&
-	    sys_call(SYS_ioctl, target->pidfd, PIDFD_GET_INFO_, &info) == 0 &&
+	if (target->pidfd >= 0 && sys_call(SYS_ioctl, target->pidfd, PIDFD_GET_INFO_, &info) == 0 &&
 	    (info.mask & PIDFD_INFO_COREDUMP_))
 		return info.coredump_mask & PIDFD_COREDUMP_USER_;
 	if (sys_statx(target->proc_fd, "status", 0, &st) < 0)
@@ -133,11 +135,12 @@ static int check_dumpable(const struct target *target, unsigned int flags,
 	if ((flags & CORESNAP_UNDUMPABLE) || dumpable(target))
 		return 0;
 	error_remedy(err, "If you are sure, ask for it by name: --undumpable "
-		     "(CORESNAP_UNDUMPABLE), as root");
+			  "(CORESNAP_UNDUMPABLE), as root");
 	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
 			 "process %d is marked undumpable (a setuid program, or "
 			 "prctl(PR_SET_DUMPABLE, 0)): it guards secrets, and the kernel would not "
-			 "write its core either", target->pid);
+			 "write its core either",
+			 target->pid);
 }
 
 static void read_exe(const struct target *target, uint64_t *dev, uint64_t *inode)
@@ -227,8 +230,7 @@ bool target_execed(const struct target *target)
 	uint64_t dev, inode;
 
 	read_exe(target, &dev, &inode);
-	return target->exe_inode && inode &&
-	       (dev != target->exe_dev || inode != target->exe_inode);
+	return target->exe_inode && inode && (dev != target->exe_dev || inode != target->exe_inode);
 }
 
 static int yama_scope(void)
@@ -249,26 +251,31 @@ int target_refused(const struct target *target, pid_t tid, struct coresnap_error
 	err->pid = pid;
 	err->tid = tid;
 	if (me != 0 && (me != target->uid || me != target->euid)) {
-		error_remedy(err, "Run as root or as user %u, or with CAP_SYS_PTRACE",
-			     target->uid);
-		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
-				 "process %d belongs to user %u and we are user %u: the kernel does "
-				 "not let us stop it", pid, target->uid, me);
+		error_remedy(err, "Run as root or as user %u, or with CAP_SYS_PTRACE", target->uid);
+		return error_set(
+			err, CORESNAP_E_NOT_PERMITTED, EPERM,
+			"process %d belongs to user %u and we are user %u: the kernel does "
+			"not let us stop it",
+			pid, target->uid, me);
 	}
 	if (me != 0 && scope > 0) {
-		error_remedy(err, scope == 3 ?
-			     "Only a reboot with another setting changes it" :
-			     "Run as root, or let the program call prctl(PR_SET_PTRACER, "
-			     "PR_SET_PTRACER_ANY), or set kernel.yama.ptrace_scope=0");
+		error_remedy(err,
+			     scope == 3 ?
+				     "Only a reboot with another setting changes it" :
+				     "Run as root, or let the program call prctl(PR_SET_PTRACER, "
+				     "PR_SET_PTRACER_ANY), or set kernel.yama.ptrace_scope=0");
 		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
 				 "the kernel refuses to let us stop process %d: Yama's "
-				 "kernel.yama.ptrace_scope is %d", pid, scope);
+				 "kernel.yama.ptrace_scope is %d",
+				 pid, scope);
 	}
 	error_remedy(err, "Run with CAP_SYS_PTRACE in the target's user namespace; in a container "
-		     "add the capability SYS_PTRACE");
-	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
-			 "the kernel refuses to let us stop process %d (EPERM): capabilities that we "
-			 "lack, a security module, or a setting of a container", pid);
+			  "add the capability SYS_PTRACE");
+	return error_set(
+		err, CORESNAP_E_NOT_PERMITTED, EPERM,
+		"the kernel refuses to let us stop process %d (EPERM): capabilities that we "
+		"lack, a security module, or a setting of a container",
+		pid);
 }
 
 // process_vm_readv copies straight between the two address spaces but respects page protections;
@@ -285,8 +292,8 @@ ssize_t target_read(const struct target *target, uint64_t address, void *buf, si
 			done = 0;
 	}
 	while ((size_t)done < size) {
-		const ssize_t n = sys_pread(target->mem_fd, (char *)buf + done,
-					    size - (size_t)done, address + (uint64_t)done);
+		const ssize_t n = sys_pread(target->mem_fd, (char *)buf + done, size - (size_t)done,
+					    address + (uint64_t)done);
 
 		if (n <= 0)
 			return done ? done : n ? n : -ESRCH;

@@ -145,8 +145,8 @@ static uint64_t thread_pointer(const struct target *target, const struct thread 
 	uint8_t tls[64] __attribute__((aligned(8)));
 	struct iovec iov = { .iov_base = tls, .iov_len = sizeof(tls) };
 
-	if (facts->tls_regset && remote_ptrace(PTRACE_GETREGSET, thread->tid, facts->tls_regset,
-					       (uintptr_t)&iov) < 0)
+	if (facts->tls_regset &&
+	    remote_ptrace(PTRACE_GETREGSET, thread->tid, facts->tls_regset, (uintptr_t)&iov) < 0)
 		return 0;
 	return facts->thread_pointer(thread->gregs, tls, facts->tls_regset ? iov.iov_len : 0);
 }
@@ -229,8 +229,8 @@ static bool line_has(const char *text, const char *line, const char *word)
 	return found && end && found < end;
 }
 
-static int look_closely(const struct target *target, const struct maps *maps,
-			struct victim *victim, struct coresnap_error *err)
+static int look_closely(const struct target *target, const struct maps *maps, struct victim *victim,
+			struct coresnap_error *err)
 {
 	static const char other[] = "Use the method stop, which injects nothing";
 	const struct arch_remote *const facts = target->arch->remote;
@@ -245,24 +245,34 @@ static int look_closely(const struct target *target, const struct maps *maps,
 		return refuse(err, thread, "is exiting", other);
 	// Thousands of groups come before what is asked here.
 	if (n == sizeof(text) - 1)
-		return refuse(err, thread, "has a status too long to be searched for a seccomp "
-			      "filter", other);
+		return refuse(err, thread,
+			      "has a status too long to be searched for a seccomp "
+			      "filter",
+			      other);
 	procfs_parse_status(text, &status);
 	victim->seccomp = status.seccomp;
 	if (status.seccomp == 1)
-		return refuse(err, thread, "is in strict seccomp mode: a system call that is "
-			      "injected into it would kill the process", other);
+		return refuse(err, thread,
+			      "is in strict seccomp mode: a system call that is "
+			      "injected into it would kill the process",
+			      other);
 	if (line_has(text, facts->features_line, facts->shadow_stack))
-		return refuse(err, thread, "has a shadow stack: it would fault on a return address "
-			      "that it did not push", other);
+		return refuse(err, thread,
+			      "has a shadow stack: it would fault on a return address "
+			      "that it did not push",
+			      other);
 	if (dispatches_calls(thread->tid))
-		return refuse(err, thread, "has its system calls dispatched to user space "
-			      "(PR_SET_SYSCALL_USER_DISPATCH)", other);
+		return refuse(err, thread,
+			      "has its system calls dispatched to user space "
+			      "(PR_SET_SYSCALL_USER_DISPATCH)",
+			      other);
 	if (in_rseq(target, thread))
 		return refuse(err, thread, "is in a restartable sequence", "Try again");
 	if (!has_room(target, maps, thread))
-		return refuse(err, thread, "is not on a stack that is known to have room for a "
-			      "signal frame (a coroutine's or alternate stack?)", other);
+		return refuse(err, thread,
+			      "is not on a stack that is known to have room for a "
+			      "signal frame (a coroutine's or alternate stack?)",
+			      other);
 	return 0;
 }
 

@@ -44,7 +44,8 @@ static const char help[] =
 	"  coresnap-dump 1234                      writes core.1234\n"
 	"  coresnap-dump -o - 1234 | zstd > c.zst  streams\n"
 	"\n"
-	"Exit codes: 0 complete, 1 failed, 2 usage, 3 no such process, 4 not permitted, 5 incomplete,\n"
+	"Exit codes: 0 complete, 1 failed, 2 usage, 3 no such process, 4 not permitted, 5 "
+	"incomplete,\n"
 	"6 no space, 7 target gone, 8 deadline, 130 and 143 by SIGINT and SIGTERM.\n";
 
 static void on_signal(int signal)
@@ -101,8 +102,16 @@ static bool parse_method(const char *text, int *ret)
 	return false;
 }
 
-enum { OPT_FILTER = 256, OPT_STRICT, OPT_BUDGET, OPT_TIMEOUT, OPT_UNDUMPABLE, OPT_JSON, OPT_HELP,
-       OPT_VERSION };
+enum {
+	OPT_FILTER = 256,
+	OPT_STRICT,
+	OPT_BUDGET,
+	OPT_TIMEOUT,
+	OPT_UNDUMPABLE,
+	OPT_JSON,
+	OPT_HELP,
+	OPT_VERSION
+};
 
 static const struct option long_options[] = {
 	{ "output", required_argument, NULL, 'o' },
@@ -140,17 +149,19 @@ static int parse_option(int option, struct arguments *args)
 		return -1;
 	case OPT_FILTER:
 		options->flags |= CORESNAP_FILTER;
-		return parse_number(optarg, 0, &options->filter) ?
-			       -1 : usage("no mask of bits", optarg);
+		return parse_number(optarg, 0, &options->filter) ? -1 :
+								   usage("no mask of bits", optarg);
 	case OPT_STRICT:
 		options->flags |= CORESNAP_STRICT_TIMEOUTS;
 		return -1;
 	case OPT_BUDGET:
 		return parse_number(optarg, 10, &options->stage_budget) ?
-			       -1 : usage("no number of bytes", optarg);
+			       -1 :
+			       usage("no number of bytes", optarg);
 	case OPT_TIMEOUT:
 		return parse_seconds(optarg, &options->stop_timeout_ns) ?
-			       -1 : usage("no number of seconds", optarg);
+			       -1 :
+			       usage("no number of seconds", optarg);
 	case OPT_UNDUMPABLE:
 		options->flags |= CORESNAP_UNDUMPABLE;
 		return -1;
@@ -305,7 +316,8 @@ static int dump(struct arguments *args)
 	snprintf(name, sizeof(name), "core.%d", args->pid);
 	const char *path = to_stdout ? NULL : args->output ? args->output : name;
 	const struct coresnap_output to = { .kind = path ? CORESNAP_TO_PATH : CORESNAP_TO_FD,
-					    .path = path, .fd = STDOUT_FILENO };
+					    .path = path,
+					    .fd = STDOUT_FILENO };
 	const int code = coresnap_dump(args->pid, &to, &args->options, &result, &error);
 
 	if (code != CORESNAP_OK && code != CORESNAP_E_INCOMPLETE)

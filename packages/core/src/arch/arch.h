@@ -29,7 +29,7 @@ struct arch_eintr_call {
 		EINTR_NO_TIMEOUT,     // waits for ever
 		EINTR_TIMEOUT_MS,     // int, milliseconds in argument `arg`; negative: for ever
 		EINTR_TIMEOUT_PTR,    // pointer in argument `arg`; NULL: for ever
-		EINTR_TIMEOUT_SOCKET, // SO_RCVTIMEO or SO_SNDTIMEO, always finite when EINTR is seen
+		EINTR_TIMEOUT_SOCKET, // SO_RCVTIMEO or SO_SNDTIMEO: finite when EINTR is seen
 		EINTR_TIMEOUT_IPC,    // ipc(2): semop or semtimedop by argument 0
 		EINTR_TIMEOUT_URING,  // flags in `arg`: IORING_ENTER_EXT_ARG may bring one
 	} timeout;
@@ -71,7 +71,7 @@ struct arch {
 };
 
 // The most regsets a row has, and the most bytes of a process note.
-#define ARCH_MAX_REGSETS 8
+#define ARCH_MAX_REGSETS      8
 #define ARCH_MAX_PROCESS_NOTE 1024
 
 extern const struct arch arch_x86_64;

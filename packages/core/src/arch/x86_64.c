@@ -23,28 +23,28 @@ static const struct arch_regset regsets[] = {
 // signal(7), "Interruption of system calls and library functions by stop signals"; the calls on
 // sockets are there because of SO_RCVTIMEO and SO_SNDTIMEO (sock_intr_errno in include/net/sock.h).
 static const struct arch_eintr_call eintr_calls[] = {
-	{ .nr = 0, .timeout = EINTR_TIMEOUT_SOCKET },           // read
-	{ .nr = 1, .timeout = EINTR_TIMEOUT_SOCKET },           // write
-	{ .nr = 19, .timeout = EINTR_TIMEOUT_SOCKET },          // readv
-	{ .nr = 20, .timeout = EINTR_TIMEOUT_SOCKET },          // writev
-	{ .nr = 42, .timeout = EINTR_TIMEOUT_SOCKET },          // connect
-	{ .nr = 43, .timeout = EINTR_TIMEOUT_SOCKET },          // accept
-	{ .nr = 44, .timeout = EINTR_TIMEOUT_SOCKET },          // sendto
-	{ .nr = 45, .timeout = EINTR_TIMEOUT_SOCKET },          // recvfrom
-	{ .nr = 46, .timeout = EINTR_TIMEOUT_SOCKET },          // sendmsg
-	{ .nr = 47, .timeout = EINTR_TIMEOUT_SOCKET },          // recvmsg
-	{ .nr = 65, .timeout = EINTR_NO_TIMEOUT },              // semop
-	{ .nr = 128, .timeout = EINTR_TIMEOUT_PTR, .arg = 2 },  // rt_sigtimedwait
-	{ .nr = 208, .timeout = EINTR_TIMEOUT_PTR, .arg = 4 },  // io_getevents
-	{ .nr = 220, .timeout = EINTR_TIMEOUT_PTR, .arg = 3 },  // semtimedop
-	{ .nr = 232, .timeout = EINTR_TIMEOUT_MS, .arg = 3 },   // epoll_wait
-	{ .nr = 281, .timeout = EINTR_TIMEOUT_MS, .arg = 3 },   // epoll_pwait
-	{ .nr = 288, .timeout = EINTR_TIMEOUT_SOCKET },         // accept4
-	{ .nr = 299, .timeout = EINTR_TIMEOUT_SOCKET },         // recvmmsg
-	{ .nr = 307, .timeout = EINTR_TIMEOUT_SOCKET },         // sendmmsg
-	{ .nr = 333, .timeout = EINTR_TIMEOUT_PTR, .arg = 4 },  // io_pgetevents
+	{ .nr = 0, .timeout = EINTR_TIMEOUT_SOCKET },            // read
+	{ .nr = 1, .timeout = EINTR_TIMEOUT_SOCKET },            // write
+	{ .nr = 19, .timeout = EINTR_TIMEOUT_SOCKET },           // readv
+	{ .nr = 20, .timeout = EINTR_TIMEOUT_SOCKET },           // writev
+	{ .nr = 42, .timeout = EINTR_TIMEOUT_SOCKET },           // connect
+	{ .nr = 43, .timeout = EINTR_TIMEOUT_SOCKET },           // accept
+	{ .nr = 44, .timeout = EINTR_TIMEOUT_SOCKET },           // sendto
+	{ .nr = 45, .timeout = EINTR_TIMEOUT_SOCKET },           // recvfrom
+	{ .nr = 46, .timeout = EINTR_TIMEOUT_SOCKET },           // sendmsg
+	{ .nr = 47, .timeout = EINTR_TIMEOUT_SOCKET },           // recvmsg
+	{ .nr = 65, .timeout = EINTR_NO_TIMEOUT },               // semop
+	{ .nr = 128, .timeout = EINTR_TIMEOUT_PTR, .arg = 2 },   // rt_sigtimedwait
+	{ .nr = 208, .timeout = EINTR_TIMEOUT_PTR, .arg = 4 },   // io_getevents
+	{ .nr = 220, .timeout = EINTR_TIMEOUT_PTR, .arg = 3 },   // semtimedop
+	{ .nr = 232, .timeout = EINTR_TIMEOUT_MS, .arg = 3 },    // epoll_wait
+	{ .nr = 281, .timeout = EINTR_TIMEOUT_MS, .arg = 3 },    // epoll_pwait
+	{ .nr = 288, .timeout = EINTR_TIMEOUT_SOCKET },          // accept4
+	{ .nr = 299, .timeout = EINTR_TIMEOUT_SOCKET },          // recvmmsg
+	{ .nr = 307, .timeout = EINTR_TIMEOUT_SOCKET },          // sendmmsg
+	{ .nr = 333, .timeout = EINTR_TIMEOUT_PTR, .arg = 4 },   // io_pgetevents
 	{ .nr = 426, .timeout = EINTR_TIMEOUT_URING, .arg = 3 }, // io_uring_enter
-	{ .nr = 441, .timeout = EINTR_TIMEOUT_PTR, .arg = 3 },  // epoll_pwait2
+	{ .nr = 441, .timeout = EINTR_TIMEOUT_PTR, .arg = 3 },   // epoll_pwait2
 };
 
 const struct arch arch_x86_64 = {

@@ -29,8 +29,8 @@ enum {
 
 // Where in gregs the first words of sigcontext_64 come from: r8…r15, di, si, bp, bx, dx, ax, cx,
 // sp, ip, flags.
-static const uint8_t gregs_of[] = { 72,	 64,  56, 48, 24, 16, 8,  0,   112,
-				    104, 32,  40, 96, 80, 88, 152, 128, 144 };
+static const uint8_t gregs_of[] = { 72,  64, 56, 48, 24, 16, 8,   0,   112,
+				    104, 32, 40, 96, 80, 88, 152, 128, 144 };
 
 static void put_frame(void *frame, const void *gregs, uint64_t sigmask, uint64_t fp)
 {

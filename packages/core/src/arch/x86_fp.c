@@ -18,8 +18,8 @@ enum {
 	BEFORE_TILES = 2696,
 };
 
-#define MAGIC1	     0x46505853u
-#define MAGIC2	     0x46505845u
+#define MAGIC1       0x46505853u
+#define MAGIC2       0x46505845u
 #define FEATURE_X87  1u
 #define FEATURE_SSE  2u
 #define FEATURE_AVX  4u
