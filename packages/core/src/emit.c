@@ -23,11 +23,13 @@ static int pull(struct emit *emit, const struct extent *extent, struct coresnap_
 			extent->end - at < EMIT_PIECE ? (size_t)(extent->end - at) : EMIT_PIECE;
 		int ret = mem_read(emit->mem, extent, at, emit->buffer, size);
 
-		if (ret < 0)
+		if (ret < 0) {
+			err->address = at;
 			return error_set(err, CORESNAP_E_TARGET_GONE, -ret,
 					 "the memory image of the target went away while it was "
 					 "written (process %d)",
 					 emit->mem->image->pid);
+		}
 		ret = sink_emit(emit->sink, emit->buffer, size, err);
 		if (ret < 0)
 			return ret;

@@ -117,10 +117,12 @@ static int seize_thread(struct freeze *freeze, pid_t tid, struct coresnap_error 
 			return 0;
 		return target_refused(freeze->target, tid, err);
 	}
-	if (ret < 0)
+	if (ret < 0) {
+		err->tid = tid;
 		return error_set(err, CORESNAP_E_FAILED, (int)-ret,
 				 "cannot attach to thread %d of process %d: %s", tid,
 				 freeze->target->pid, error_errno_name((int)-ret));
+	}
 	struct thread *thread = &freeze->threads[freeze->n_threads++];
 
 	memset(thread, 0, sizeof(*thread));

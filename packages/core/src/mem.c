@@ -235,13 +235,15 @@ int mem_scan(struct mem *mem, const struct snapshot *s, enum mem_part part,
 
 		if (ret == -ENOMEM)
 			return no_memory(err);
-		if (ret < 0)
+		if (ret < 0) {
+			err->address = m->start;
 			return error_set(err,
 					 target_exited(mem->image) ? CORESNAP_E_TARGET_GONE :
 								     CORESNAP_E_FAILED,
 					 -ret, "cannot list the pages of process %d at 0x%llx: %s",
 					 mem->image->pid, (unsigned long long)m->start,
 					 error_errno_name(-ret));
+		}
 	}
 	return 0;
 }
@@ -312,10 +314,12 @@ int mem_stage(struct mem *mem, size_t from, struct coresnap_error *err)
 			const int ret =
 				mem_read(mem, extent, extent->start + done, at + done, piece);
 
-			if (ret < 0)
+			if (ret < 0) {
+				err->address = extent->start + done;
 				return error_set(err, CORESNAP_E_TARGET_GONE, -ret,
 						 "process %d went away while its memory was read",
 						 mem->image->pid);
+			}
 		}
 		extent->bytes = at;
 		at += len;
