@@ -28,12 +28,18 @@ static uint8_t *add_block(struct arena *arena, size_t size)
 	if (arena->n_blocks == ARENA_MAX_BLOCKS)
 		return NULL;
 
-	void *base = sys_mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *base =
+		sys_mmap(size, PROT_READ | PROT_WRITE,
+			 (arena->private_blocks ? MAP_PRIVATE : MAP_SHARED) | MAP_ANONYMOUS, -1, 0);
 
 	if (sys_map_failed(base))
 		return NULL;
 	// Advice: a core that the kernel writes of the dumper need not hold the dumper's buffers.
 	(void)sys_call(SYS_madvise, base, size, MADV_DONTDUMP);
+	// A child that another thread forks meanwhile would hold it after us. (Of a process that
+	// dumps itself the copy is such a child, and runs on a stack in here.)
+	if (arena->private_blocks)
+		(void)sys_call(SYS_madvise, base, size, MADV_DONTFORK);
 	arena->blocks[arena->n_blocks].base = base;
 	arena->blocks[arena->n_blocks].size = size;
 	arena->n_blocks++;
@@ -94,8 +100,10 @@ void *arena_alloc_populated(struct arena *arena, size_t size)
 {
 	void *base = arena_alloc(arena, size > LARGE ? size : LARGE);
 
-	if (base && size > LARGE)
+	if (base && size > LARGE) {
+		sys_call(SYS_madvise, base, size, MADV_HUGEPAGE);
 		sys_call(SYS_madvise, base, size, POPULATE_WRITE);
+	}
 	return base;
 }
 

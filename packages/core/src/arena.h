@@ -3,7 +3,8 @@
 //
 // malloc is barred: the dumper may run in a signal handler, or beside stopped threads that hold
 // its lock. The blocks are shared anonymous mappings, so that they never merge with a private
-// mapping of a program that dumps itself; arena_owns() lets the snapshot leave them out.
+// mapping of a program that dumps itself; arena_owns() lets the snapshot leave them out. Where that
+// is not needed private ones are better: they may be huge pages, which are made and freed faster.
 #ifndef CORESNAP_ARENA_H
 #define CORESNAP_ARENA_H
 
@@ -21,6 +22,7 @@ struct arena {
 	unsigned int n_blocks;
 	size_t used; // of the block that small allocations come from
 	unsigned int current;
+	bool private_blocks; // set after arena_init() when no process dumps itself
 };
 
 void arena_init(struct arena *arena);

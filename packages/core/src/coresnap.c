@@ -118,6 +118,7 @@ static int dump(pid_t pid, int32_t first_tid, const struct coresnap_output *to,
 	struct coresnap_error local = { 0 };
 
 	arena_init(&arena);
+	arena.private_blocks = first_tid == 0;
 	// In the arena and not on the stack: the caller may be a signal handler on a small one.
 	struct job *job = arena_alloc(&arena, sizeof(*job));
 	int code;
