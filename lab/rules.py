@@ -66,6 +66,11 @@ def everywhere(_: Cell) -> bool:
     return True
 
 
+def nowhere(_: Cell) -> bool:
+    """For a rule whose difference a race in the kernel decides: it need not fire."""
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """One allowed difference.
@@ -230,6 +235,26 @@ def _itself(cell: Cell) -> bool:
     return cell.row.itself
 
 
+def _job_stopped(cell: Cell) -> bool:
+    return cell.row.scenario.name == "stopped"
+
+
+def _restarting(difference: Difference, context: Context) -> bool:
+    """The kernel's registers are ours after the kernel's own restart of the interrupted call."""
+    tid = int(difference.path.partition("[")[2].partition("]")[0])
+    ours, kernel = (
+        next(thread.regs for thread in core.threads if thread.tid == tid)
+        for core in (context.ours, context.kernel)
+    )
+    result, number, pc = (
+        ("rax", "orig_rax", "rip") if context.ours.elf_class == 64 else ("eax", "orig_eax", "eip")
+    )
+    mask = (1 << context.ours.elf_class) - 1
+    # include/linux/errno.h: ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND
+    interrupted = ours[result] in {-code & mask for code in (512, 513, 514)}
+    return interrupted and kernel[result] == ours[number] and kernel[pc] == ours[pc] - 2
+
+
 def _blocked(cell: Cell) -> bool:
     return cell.row.scenario.name == "blocked"
 
@@ -343,6 +368,17 @@ RULES = (
         allows=_less_time_left,
         cells=_blocked,
         surely=_blocked,
+    ),
+    Rule(
+        name="call-about-to-restart",
+        reason="SIGCONT, without which SIGABRT does nothing to a stopped process, lets a thread "
+        "get as far as the restart of its interrupted call before the dying one catches it; which "
+        "of them is first is a race",
+        kernel="arch/x86/kernel/signal.c: arch_do_signal_or_restart, kernel/signal.c: get_signal",
+        path=r"thread\[\d+\]\.prstatus\.([re]ax|[re]ip)",
+        allows=_restarting,
+        cells=_job_stopped,
+        surely=nowhere,
     ),
     Rule(
         name="links-of-a-file-invisible",
