@@ -117,7 +117,7 @@ static void two_threads(void)
 	const struct coresnap_output to = { .kind = CORESNAP_TO_MEMORY };
 
 	pthread_barrier_init(&barrier, NULL, 2);
-	start(call_again_and_again, 1 << 16);
+	const pthread_t other = start(call_again_and_again, 1 << 16);
 	for (int i = 0; i < ROUNDS / 5; i++) {
 		struct coresnap_result result = { .size = sizeof(result) };
 
@@ -128,6 +128,8 @@ static void two_threads(void)
 			close(result.memory_fd);
 	}
 	pthread_barrier_wait(&barrier);
+	// Or it may still be on its way out in the core, and not be among the threads listed.
+	must(pthread_join(other, NULL) == 0, "see the other thread end");
 	call_library();
 	close_output();
 }

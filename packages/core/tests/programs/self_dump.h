@@ -63,7 +63,7 @@ void look(struct look *look);
 void compare(const struct look *before, const struct look *after);
 void look_for_children(void);
 
-void start(void *(*body)(void *), size_t stack);
+pthread_t start(void *(*body)(void *), size_t stack);
 void start_company(void);
 void see_company_run(void);
 void say_threads(void);

@@ -202,7 +202,7 @@ static void *wait_for_ever(void *arg)
 	return NULL;
 }
 
-void start(void *(*body)(void *), size_t stack)
+pthread_t start(void *(*body)(void *), size_t stack)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -210,6 +210,7 @@ void start(void *(*body)(void *), size_t stack)
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, stack);
 	must(pthread_create(&thread, &attr, body, NULL) == 0, "make a thread");
+	return thread;
 }
 
 void start_company(void)
