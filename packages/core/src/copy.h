@@ -21,7 +21,6 @@ struct copy {
 	struct target *target;
 	pid_t pid;            // G, as seen by the dumper; 0 when there is none
 	int mem_fd;           // /proc/G/mem, or -1
-	int pagemap_fd;       // /proc/G/pagemap, or -1
 	int proc_fd;          // directory /proc/G, or -1
 	pid_t helper;         // H's tid; must not appear in the core
 	uint64_t page;        // the mapping that injection left in the target until copy_release()
@@ -37,7 +36,7 @@ struct copy {
 };
 
 // A copy that does not exist: copy_release() is safe on it.
-#define COPY_NONE ((struct copy){ .mem_fd = -1, .pagemap_fd = -1, .proc_fd = -1 })
+#define COPY_NONE ((struct copy){ .mem_fd = -1, .proc_fd = -1 })
 
 // Looks through the code of the running target for what injected calls will run on, so that it need
 // not be done in the pause (about 0.3 ms). Optional, before freeze_stop(); cannot fail: what it

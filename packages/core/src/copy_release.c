@@ -214,18 +214,16 @@ static bool try_thread(struct copy *copy, struct arena *arena, const struct maps
 static bool try_threads(struct copy *copy, struct arena *arena, const struct maps *maps,
 			const struct last_call *call)
 {
-	const int dir guard(guard_close) =
-		sys_openat(copy->target->proc_fd, "task", O_RDONLY | O_DIRECTORY, 0);
-	char buf[1024] __attribute__((aligned(8)));
-	const long n = dir < 0 ? dir : sys_call(SYS_getdents64, dir, buf, sizeof(buf));
+	struct procfs_dir dir guard(procfs_closedir);
+	const char *name;
 	unsigned int tries = 0;
 
-	for (long at = 0; at < n && tries < MAX_TRIES;) {
-		const struct sys_dirent *const entry = (const void *)(buf + at);
-		const pid_t tid = (pid_t)procfs_number(entry->name, 10, NULL);
+	if (procfs_opendir(&dir, copy->target->proc_fd, "task") < 0)
+		return false;
+	while (tries < MAX_TRIES && (name = procfs_readdir(&dir))) {
+		const pid_t tid = (pid_t)procfs_number(name, 10, NULL);
 
-		at += entry->reclen;
-		if (tid == 0 || tid == copy->memory.tid)
+		if (tid == copy->memory.tid)
 			continue;
 		tries++;
 		if (try_thread(copy, arena, maps, call, tid))
@@ -296,7 +294,6 @@ static void release_injected(struct copy *copy)
 void copy_release(struct copy *copy)
 {
 	guard_close(&copy->mem_fd);
-	guard_close(&copy->pagemap_fd);
 	guard_close(&copy->proc_fd);
 	if (copy->own_child)
 		copy_kill(copy);

@@ -38,8 +38,6 @@ int copy_open(struct copy *copy, struct coresnap_error *err)
 	STEP();
 	copy->proc_fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
 	copy->mem_fd = copy->proc_fd < 0 ? -1 : sys_openat(copy->proc_fd, "mem", O_RDWR, 0);
-	copy->pagemap_fd =
-		copy->proc_fd < 0 ? -1 : sys_openat(copy->proc_fd, "pagemap", O_RDONLY, 0);
 	if (copy->proc_fd < 0 || copy->mem_fd < 0)
 		return error_set(err, CORESNAP_E_FAILED,
 				 copy->proc_fd < 0 ? -copy->proc_fd : -copy->mem_fd,
@@ -72,33 +70,23 @@ static int copy_call(struct copy *copy, int32_t nr, const uint64_t args[6], int6
 static int close_each(struct copy *copy)
 {
 	const struct arch_remote *const facts = copy->target->arch->remote;
-	char buf[4096] __attribute__((aligned(8)));
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
+	const char *name;
 	int64_t result;
 	int ret = copy_call(copy, facts->nr.unshare, (const uint64_t[6]){ CLONE_FILES }, &result);
 
 	if (ret < 0 || result < 0)
 		return ret;
-	const int dir guard(guard_close) =
-		sys_openat(copy->proc_fd, "fd", O_RDONLY | O_DIRECTORY, 0);
+	if (procfs_opendir(&dir, copy->proc_fd, "fd") < 0)
+		return 0;
+	while ((name = procfs_readdir(&dir))) {
+		const uint64_t fd = procfs_number(name, 10, NULL);
 
-	for (;;) {
-		const long n = dir < 0 ? dir : sys_call(SYS_getdents64, dir, buf, sizeof(buf));
-
-		if (n <= 0)
-			return 0;
-		for (long at = 0; at < n;) {
-			const struct sys_dirent *const entry = (const void *)(buf + at);
-
-			at += entry->reclen;
-			if (entry->name[0] == '.')
-				continue;
-			const uint64_t fd = procfs_number(entry->name, 10, NULL);
-
-			ret = copy_call(copy, facts->nr.close, (const uint64_t[6]){ fd }, &result);
-			if (ret < 0)
-				return ret;
-		}
+		ret = copy_call(copy, facts->nr.close, (const uint64_t[6]){ fd }, &result);
+		if (ret < 0)
+			return ret;
 	}
+	return 0;
 }
 
 static int close_files(struct copy *copy)

@@ -134,35 +134,27 @@ static int seize_thread(struct freeze *freeze, pid_t tid, struct coresnap_error 
 // Seizes every thread that is not known yet. Returns how many were new.
 static int seize_new(struct freeze *freeze, struct coresnap_error *err)
 {
-	const int fd guard(guard_close) =
-		sys_openat(freeze->target->proc_fd, "task", O_RDONLY | O_DIRECTORY, 0);
-	char buf[8192] __attribute__((aligned(8)));
+	struct procfs_dir dir guard(procfs_closedir);
+	const char *name;
 	size_t hint = 0;
 	int found = 0;
 
-	if (fd < 0)
+	if (procfs_opendir(&dir, freeze->target->proc_fd, "task") < 0)
 		return error_set(err, CORESNAP_E_TARGET_GONE, ESRCH,
 				 "process %d exited before it could be stopped",
 				 freeze->target->pid);
-	for (;;) {
-		const long n = sys_call(SYS_getdents64, fd, buf, sizeof(buf));
+	while ((name = procfs_readdir(&dir))) {
+		const pid_t tid = (pid_t)procfs_number(name, 10, NULL);
 
-		if (n <= 0)
-			return found;
-		for (long at = 0; at < n;) {
-			const struct sys_dirent *entry = (const void *)(buf + at);
-			const pid_t tid = (pid_t)procfs_number(entry->name, 10, NULL);
+		if (known_thread(freeze, tid, &hint))
+			continue;
+		const int ret = seize_thread(freeze, tid, err);
 
-			at += entry->reclen;
-			if (tid == 0 || known_thread(freeze, tid, &hint))
-				continue;
-			const int ret = seize_thread(freeze, tid, err);
-
-			if (ret < 0)
-				return ret;
-			found += ret;
-		}
+		if (ret < 0)
+			return ret;
+		found += ret;
 	}
+	return found;
 }
 
 static int read_registers(struct freeze *freeze, struct thread *thread)
@@ -191,7 +183,7 @@ static int read_registers(struct freeze *freeze, struct thread *thread)
 }
 
 // Waits until one thread has stopped for us; hands over the signals that arrive meanwhile.
-static int collect_thread(struct freeze *freeze, struct thread *thread)
+static void collect_thread(struct freeze *freeze, struct thread *thread)
 {
 	for (;;) {
 		int status;
@@ -204,11 +196,11 @@ static int collect_thread(struct freeze *freeze, struct thread *thread)
 			continue;
 		if (ret == 0) {
 			thread->state = THREAD_MISSED;
-			return 0;
+			return;
 		}
 		if (ret < 0 || !WIFSTOPPED(status)) {
 			thread->state = THREAD_GONE;
-			return 0;
+			return;
 		}
 		if (status >> 16 != PTRACE_EVENT_STOP) {
 			// A signal on its way to the thread: its handler's frame is set up, and
@@ -221,11 +213,11 @@ static int collect_thread(struct freeze *freeze, struct thread *thread)
 		thread->state = THREAD_STOPPED;
 		if (read_registers(freeze, thread) < 0)
 			thread->state = THREAD_GONE;
-		return 0;
+		return;
 	}
 }
 
-static int stop_seized(struct freeze *freeze, size_t from)
+static void stop_seized(struct freeze *freeze, size_t from)
 {
 	for (size_t i = from; i < freeze->n_threads; i++)
 		if (freeze->threads[i].state == THREAD_SEIZED)
@@ -233,7 +225,6 @@ static int stop_seized(struct freeze *freeze, size_t from)
 	for (size_t i = from; i < freeze->n_threads; i++)
 		if (freeze->threads[i].state == THREAD_SEIZED)
 			collect_thread(freeze, &freeze->threads[i]);
-	return 0;
 }
 
 static int check_frozen(const struct freeze *freeze, struct coresnap_error *err)

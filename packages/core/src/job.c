@@ -65,12 +65,10 @@ static void refuse(struct job *job, int method, const struct coresnap_error *why
 }
 
 // An eighth of what the kernel says can be had without swapping.
-static uint64_t stage_budget(const struct job *job)
+static uint64_t default_budget(void)
 {
 	char text[4096];
 
-	if (job->options.stage_budget)
-		return job->options.stage_budget;
 	if (procfs_read(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) <= 0)
 		return 64u << 20;
 	const char *line = strstr(text, "MemAvailable:");
@@ -164,13 +162,12 @@ static int write_stopped(struct job *job, size_t written)
 // target is stopped for a memcpy only; of a large one the beginning is written before that.
 static int dump_stop(struct job *job)
 {
-	const uint64_t budget = stage_budget(job);
 	struct mem *mem = &job->mem;
 	uint64_t left = mem_size(mem, 0);
 	size_t staged = 0;
 	int ret;
 
-	for (; left > budget; staged++)
+	for (; left > job->budget; staged++)
 		left -= mem->list[staged].end - mem->list[staged].start;
 	if (staged > 0) {
 		ret = begin_core(job);
@@ -206,7 +203,7 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 	ret = mem_scan(mem, &job->snapshot, MEM_UNFORKABLE, err);
 	if (ret < 0)
 		return ret;
-	if (mem_size(mem, 0) > stage_budget(job)) {
+	if (mem_size(mem, 0) > job->budget) {
 		error_remedy(err,
 			     "Raise the stage budget, or leave shared memory out by the filter");
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
@@ -250,31 +247,35 @@ static int dump_copy(struct job *job)
 	return ret < 0 ? ret : end_core(job);
 }
 
-static bool is_small(struct job *job, struct coresnap_error *why)
+static bool tries_copy(const struct job *job)
 {
-	const uint64_t size = snapmaps_estimate(&job->what);
+	const int method = job->options.method;
+	const bool small = job->estimate <= SMALL_TARGET && job->estimate <= job->budget;
 
-	char text[32];
-
-	if (size > SMALL_TARGET || size > stage_budget(job))
-		return false;
-	error_set(why, CORESNAP_OK, 0, "it is small: about %s are copied as fast as a fork is made",
-		  error_size(text, sizeof(text), size));
-	return true;
+	return method == CORESNAP_METHOD_FORK || (method == CORESNAP_METHOD_AUTO && !small);
 }
 
 // Where the bytes of stop will be staged is made before the target stops: the page faults would
 // cost several times the copying.
 static void reserve_stage(struct job *job)
 {
-	const uint64_t size = snapmaps_estimate(&job->what);
-	struct coresnap_error why = { 0 };
+	const uint64_t size = job->estimate;
 
-	if (job->options.method != CORESNAP_METHOD_STOP &&
-	    !(job->options.method == CORESNAP_METHOD_AUTO && is_small(job, &why)))
-		return;
-	if (size <= stage_budget(job))
+	if (!tries_copy(job) && size <= job->budget)
 		mem_reserve(&job->mem, size + size / 8 + STAGE_SLACK);
+}
+
+// What a copy that could not be made has left in the lists and in the target.
+static void forget_copy(struct job *job)
+{
+	struct coresnap_result *result = &job->result;
+
+	job->mem.n = 0;
+	job->mem.bytes_unreadable = 0;
+	result->n_skips = 0;
+	memset(result->bytes_skipped, 0, sizeof(result->bytes_skipped));
+	job->what.injected = job->copy.page;
+	job->what.injected_size = job->copy.page_size;
 }
 
 // The ladder: the best rung first; each refusal is kept for the result. precopy and livedump will
@@ -283,9 +284,9 @@ static int choose_and_dump(struct job *job)
 {
 	const int method = job->options.method;
 	struct coresnap_error why = { 0 };
+	char size[32];
 
-	if (method == CORESNAP_METHOD_FORK ||
-	    (method == CORESNAP_METHOD_AUTO && !is_small(job, &why))) {
+	if (tries_copy(job)) {
 		if (make_copy(job, &why) == 0) {
 			job->result.method = CORESNAP_METHOD_FORK;
 			return dump_copy(job);
@@ -295,12 +296,14 @@ static int choose_and_dump(struct job *job)
 			job->error = why;
 			return -EIO;
 		}
+		forget_copy(job);
+	} else {
+		error_set(&why, CORESNAP_OK, 0,
+			  "it is small: about %s are copied as fast as a fork is made",
+			  error_size(size, sizeof(size), job->estimate));
 	}
 	if (method == CORESNAP_METHOD_AUTO)
 		refuse(job, CORESNAP_METHOD_FORK, &why);
-	job->mem.n = 0;
-	job->what.injected = job->copy.page; // what a fork that failed halfway has left
-	job->what.injected_size = job->copy.page_size;
 	job->result.method = CORESNAP_METHOD_STOP;
 	int ret = snapmaps_whole(&job->snapshot, &job->target, &job->what, &job->error);
 
@@ -336,9 +339,12 @@ static int prepare(struct job *job)
 				 .unmapped = skip_unmapped,
 				 .skip_arg = job,
 				 .cancel = &job->dumper.cancel };
-	if (ret == 0)
-		reserve_stage(job);
-	return ret;
+	if (ret < 0)
+		return ret;
+	job->estimate = snapmaps_estimate(&job->what);
+	job->budget = job->options.stage_budget ? job->options.stage_budget : default_budget();
+	reserve_stage(job);
+	return 0;
 }
 
 static int dump(struct job *job)

@@ -23,6 +23,8 @@ struct job {
 	int32_t first_tid; // of a process that dumps itself: the calling thread; else 0
 	struct coresnap_options options;
 	struct snapshot_options what;
+	uint64_t estimate; // about how many bytes the core will have
+	uint64_t budget;   // bytes of memory that staging may take
 
 	struct target target;
 	bool target_died; // while it was stopped

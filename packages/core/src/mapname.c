@@ -38,12 +38,11 @@ static long ask(int maps_fd, int proc_fd, const struct mapping *m, char *name)
 		.vma_name_size = NAME_MAX_BYTES,
 		.vma_name_addr = (uint64_t)(uintptr_t)name,
 	};
-	char path[64];
+	char path[MAPPING_LINK_SIZE];
 
 	if (sys_call(SYS_ioctl, maps_fd, PROCMAP_QUERY_, &query) == 0 && query.vma_name_size > 1)
 		return (long)query.vma_name_size - 1;
-	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
-		     (unsigned long long)m->end);
+	mapping_link(m, path);
 	return sys_call(SYS_readlinkat, proc_fd, path, name, NAME_MAX_BYTES);
 }
 

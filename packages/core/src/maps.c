@@ -225,6 +225,12 @@ bool mapping_has_file(const struct mapping *m)
 	return m->inode != 0 || m->dev_major != 0 || m->dev_minor != 0;
 }
 
+void mapping_link(const struct mapping *m, char path[MAPPING_LINK_SIZE])
+{
+	error_format(path, MAPPING_LINK_SIZE, "map_files/%llx-%llx", (unsigned long long)m->start,
+		     (unsigned long long)m->end);
+}
+
 bool mapping_named(const struct mapping *m, const char *name)
 {
 	return m->name_len == strlen(name) && memcmp(m->name, name, m->name_len) == 0;

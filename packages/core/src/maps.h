@@ -66,6 +66,13 @@ bool mapping_named(const struct mapping *mapping, const char *name);
 // Does a fork not carry it over as it is now?
 bool mapping_unforkable(const struct mapping *mapping);
 
+// Room for mapping_link().
+#define MAPPING_LINK_SIZE 64
+
+// The path below /proc/PID of the link to the file behind it; following it needs a capability
+// (CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN).
+void mapping_link(const struct mapping *mapping, char path[MAPPING_LINK_SIZE]);
+
 // What mapping_select() needs beyond the mapping itself.
 struct mapping_facts {
 	uint64_t filter;      // coredump_filter

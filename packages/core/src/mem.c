@@ -61,26 +61,18 @@ static bool wanted(const struct mapping *m, enum mem_part part)
 // -ENOENT when there is none.
 static int open_descriptor(const struct mem *mem, const struct mapping *m)
 {
-	const int dir guard(guard_close) =
-		sys_openat(mem->image->proc_fd, "fd", O_RDONLY | O_DIRECTORY, 0);
-	char buf[4096] __attribute__((aligned(8)));
+	struct procfs_dir dir guard(procfs_closedir);
+	const char *name;
 	struct statx st;
 
-	for (;;) {
-		const long n = dir < 0 ? dir : sys_call(SYS_getdents64, dir, buf, sizeof(buf));
-
-		if (n <= 0)
-			return -ENOENT;
-		for (long at = 0; at < n;) {
-			const struct sys_dirent *entry = (const void *)(buf + at);
-
-			at += entry->reclen;
-			if (sys_statx(dir, entry->name, 0, &st) == 0 &&
-			    (st.stx_mode & S_IFMT) == S_IFREG && st.stx_ino == m->inode &&
-			    st.stx_dev_major == m->dev_major && st.stx_dev_minor == m->dev_minor)
-				return sys_openat(dir, entry->name, O_RDONLY, 0);
-		}
-	}
+	if (procfs_opendir(&dir, mem->image->proc_fd, "fd") < 0)
+		return -ENOENT;
+	while ((name = procfs_readdir(&dir)))
+		if (sys_statx(dir.fd, name, 0, &st) == 0 && (st.stx_mode & S_IFMT) == S_IFREG &&
+		    st.stx_ino == m->inode && st.stx_dev_major == m->dev_major &&
+		    st.stx_dev_minor == m->dev_minor)
+			return sys_openat(dir.fd, name, O_RDONLY, 0);
+	return -ENOENT;
 }
 
 // Opens the file behind a mapping: by its link in map_files, which needs a capability, or by a
@@ -88,10 +80,9 @@ static int open_descriptor(const struct mem *mem, const struct mapping *m)
 // since opening a device may do something.
 static int open_file(const struct mem *mem, const struct mapping *m, struct statx *st)
 {
-	char path[64];
+	char path[MAPPING_LINK_SIZE];
 
-	error_format(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)m->start,
-		     (unsigned long long)m->end);
+	mapping_link(m, path);
 	const int ret = sys_statx(mem->image->proc_fd, path, 0, st);
 
 	if (ret == 0 && (st->stx_mode & S_IFMT) != S_IFREG)

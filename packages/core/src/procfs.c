@@ -39,6 +39,44 @@ enum coresnap_code procfs_error_code(int os_errno)
 	}
 }
 
+// What getdents64(2) fills in.
+struct dirent64_ {
+	uint64_t ino;
+	int64_t off;
+	uint16_t reclen;
+	uint8_t type;
+	char name[];
+};
+
+int procfs_opendir(struct procfs_dir *dir, int dirfd, const char *path)
+{
+	dir->fd = sys_openat(dirfd, path, O_RDONLY | O_DIRECTORY, 0);
+	dir->n = dir->at = 0;
+	return dir->fd < 0 ? dir->fd : 0;
+}
+
+void procfs_closedir(struct procfs_dir *dir)
+{
+	guard_close(&dir->fd);
+}
+
+const char *procfs_readdir(struct procfs_dir *dir)
+{
+	for (;;) {
+		if (dir->at >= dir->n) {
+			dir->at = 0;
+			dir->n = sys_call(SYS_getdents64, dir->fd, dir->buf, sizeof(dir->buf));
+			if (dir->n <= 0)
+				return NULL;
+		}
+		const struct dirent64_ *entry = (const void *)(dir->buf + dir->at);
+
+		dir->at += entry->reclen;
+		if (entry->name[0] != '.')
+			return entry->name;
+	}
+}
+
 uint64_t procfs_number(const char *text, unsigned int base, const char **end)
 {
 	uint64_t value = 0;

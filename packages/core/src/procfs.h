@@ -17,6 +17,20 @@ ssize_t procfs_read(int dirfd, const char *path, char *buf, size_t size);
 // The code for an error of opening or reading a file below /proc/PID.
 enum coresnap_code procfs_error_code(int os_errno);
 
+// The entries of a directory, one by one; dots left out. readdir(3) would allocate.
+struct procfs_dir {
+	int fd;
+	long n, at; // bytes in buf, and how far it was gone through
+	char buf[4096] __attribute__((aligned(8)));
+};
+
+// Opens a directory below a directory descriptor: 0 or a negative errno.
+int must_check procfs_opendir(struct procfs_dir *dir, int dirfd, const char *path);
+void procfs_closedir(struct procfs_dir *dir);
+
+// The next name, valid until the next call; NULL at the end.
+const char *procfs_readdir(struct procfs_dir *dir);
+
 // The last entries of NSpid, NSpgid, NSsid belong to the process's own pid namespace: the one whose
 // numbers the kernel puts into a core (task_pid_vnr of the dumping thread). Below the initial one
 // there are at most 32 (MAX_PID_NS_LEVEL).

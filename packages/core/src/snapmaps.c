@@ -11,23 +11,17 @@
 // The default of coredump_filter (MMF_DUMP_FILTER_DEFAULT in include/linux/mm_types.h).
 #define DEFAULT_FILTER 0x33
 
-static void link_path(const struct mapping *m, char *path, size_t size)
-{
-	error_format(path, size, "map_files/%llx-%llx", (unsigned long long)m->start,
-		     (unsigned long long)m->end);
-}
-
 // An executable inode or ELF magic (vma_dump_size and dump_vma_snapshot in fs/coredump.c). The
 // image is where the bytes are read: the target, or the copy of it.
 static bool keeps_first_page(const struct target *image, const struct mapping *m)
 {
-	char path[64], magic[SELFMAG];
+	char path[MAPPING_LINK_SIZE], magic[SELFMAG];
 	struct statx st;
 
 	if (target_read(image, m->start, magic, SELFMAG) == SELFMAG &&
 	    memcmp(magic, ELFMAG, SELFMAG) == 0)
 		return true;
-	link_path(m, path, sizeof(path));
+	mapping_link(m, path);
 	return sys_statx(image->proc_fd, path, 0, &st) == 0 && (st.stx_mode & 0111);
 }
 
@@ -35,10 +29,10 @@ static bool keeps_first_page(const struct target *image, const struct mapping *m
 // i_nlink; the text in maps tells of this one name only. Needs a capability; else the text counts.
 static void check_deleted(const struct target *target, struct mapping *m)
 {
-	char path[64];
+	char path[MAPPING_LINK_SIZE];
 	struct statx st;
 
-	link_path(m, path, sizeof(path));
+	mapping_link(m, path);
 	if (sys_statx(target->proc_fd, path, 0, &st) < 0)
 		return;
 	m->flags &= ~(uint32_t)MAPPING_DELETED;

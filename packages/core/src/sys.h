@@ -69,15 +69,6 @@ static inline int sys_openat(int dirfd, const char *path, int flags, mode_t mode
 	return (int)sys_retry(SYS_openat, dirfd, path, flags | O_CLOEXEC, mode);
 }
 
-// What getdents64(2) fills in.
-struct sys_dirent {
-	uint64_t ino;
-	int64_t off;
-	uint16_t reclen;
-	uint8_t type;
-	char name[];
-};
-
 static inline int sys_close(int fd)
 {
 	return (int)sys_call(SYS_close, fd);

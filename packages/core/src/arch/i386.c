@@ -8,7 +8,6 @@
 
 extern const struct arch_remote arch_i386_remote;
 
-#define X86_XSAVE_LAYOUT 0x205
 #ifndef NT_PRXFPREG
 #define NT_PRXFPREG 0x46e62b7f
 #endif

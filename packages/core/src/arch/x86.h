@@ -11,6 +11,7 @@
 // NT_X86_XSAVE_LAYOUT from CPUID leaf 0xD, as arch/x86/kernel/fpu/xstate.c writes it (Linux
 // kernel commit ba386777a30b ("x86/elf: Add a new FPU buffer layout info to x86 core files") (in
 // v6.12)). 0 on a host that is not x86.
+#define X86_XSAVE_LAYOUT 0x205 // NT_X86_XSAVE_LAYOUT
 size_t x86_xsave_layout(void *buf, size_t size);
 
 #endif

@@ -10,7 +10,6 @@ extern const struct arch_remote arch_x86_64_remote;
 #ifndef NT_X86_SHSTK
 #define NT_X86_SHSTK 0x204
 #endif
-#define X86_XSAVE_LAYOUT 0x205
 
 static const struct arch_regset regsets[] = {
 	{ .owner = "CORE", .type = NT_PRSTATUS, .max_size = 216 },
