@@ -12,7 +12,7 @@ from pathlib import Path
 
 LAB = Path(__file__).resolve().parent.parent
 SCENARIOS = LAB / "scenarios"
-HOST = LAB / "host"
+INSIDE = LAB / "inside"
 
 # Debian's cross compiler for i386 (gcc-multilib cannot be installed beside the ARM ones) keeps its
 # C library here and not where the programs' default interpreter path points.
@@ -111,5 +111,5 @@ def scenario(
 
 
 def helper(name: str, to: Path) -> Path:
-    """The executable of lab/host/``name``.c."""
-    return compile_program(HOST / f"{name}.c", to)
+    """The executable of lab/inside/``name``.c."""
+    return compile_program(INSIDE / f"{name}.c", to)

@@ -1,23 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The program under test, as a black box: coresnap-dump."""
+"""Where the program under test is on this machine: coresnap-dump."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-DEADLINE = 120.0  # seconds
-
-
-INCOMPLETE = 5  # the exit code that says: written, but something is missing
-
-
-class DumpFailed(AssertionError):
-    """coresnap-dump wrote no core; the text is what it said."""
 
 
 class NoDumper(Exception):
@@ -58,34 +45,3 @@ def why_missing() -> str | None:
     except NoDumper as error:
         return str(error)
     return None
-
-
-@dataclass(frozen=True)
-class Dump:
-    """One core of ours: the file, what --json said, and what was said on standard error."""
-
-    core: Path
-    status: int
-    result: dict[str, Any]
-    words: str
-
-
-def dump(program: Path, pid: int, to: Path, *, method: str, user: int | None = None) -> Dump:
-    """Dump a process into a new file. Raises DumpFailed."""
-    argv = [str(program), str(pid), "-o", to.name, "--method", method, "--json"]
-    done = subprocess.run(
-        argv,
-        cwd=to.parent,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=DEADLINE,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-        umask=0o022,
-    )
-    words = done.stderr.decode(errors="backslashreplace")
-    if done.returncode not in (0, INCOMPLETE):
-        raise DumpFailed(f"{' '.join(argv)}: exit {done.returncode}: {words.strip()}")
-    result = json.loads(done.stdout) if done.stdout.strip() else {}
-    return Dump(core=to, status=done.returncode, result=result, words=words)

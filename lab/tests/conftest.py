@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import build, dumper, hold, record, system
-from lab.host.process import Impossible
+from lab.host import build, dumper, hold, record
+from lab.inside import system, take
+from lab.inside.process import Impossible
 from lab.matrix import ROWS, Row
 
 _RESULTS = pytest.StashKey[Path]()
@@ -110,7 +111,7 @@ def held(request: pytest.FixtureRequest, tools: hold.Tools) -> Iterator[hold.Hol
     row: Row = request.param
     with ExitStack() as stack:
         try:
-            directory = stack.enter_context(hold.directory(row))
+            directory = stack.enter_context(take.directory(row))
             done = hold.run(row, tools, directory)
         except (system.NotSettable, build.NotBuildable, Impossible) as error:
             pytest.skip(f"not possible here: {row.name}: {error}")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import build, dumper, hold, system, truth
-from lab.host.process import Impossible, Process, ScenarioFailed, wait_until
+from lab.host import build, dumper, hold, truth
+from lab.inside import system, take
+from lab.inside.process import Impossible, Process, ScenarioFailed, wait_until
 from lab.matrix import ROWS, SCENARIOS, Row, Sysctl
 
 ONE = next(row for row in ROWS if row.name == "one-thread/x86-64")
@@ -85,7 +86,7 @@ def test_a_core_pattern_in_the_working_directory_is_fine(
 def test_a_hard_limit_stops_the_lab() -> None:
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0));"
-        "from lab.host import system; print(system.why_no_core())"
+        "from lab.inside import system; print(system.why_no_core())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -135,7 +136,7 @@ def test_a_process_is_killed_at_the_end(tmp_path: Path) -> None:
 
 def test_truths_can_fail(tools: hold.Tools) -> None:
     """A core is held against truths of another process: nearly all of them are wrong."""
-    with hold.directory(ONE) as one, hold.directory(ONE) as other:
+    with take.directory(ONE) as one, take.directory(ONE) as other:
         first, second = hold.run(ONE, tools, one), hold.run(ONE, tools, other)
         assert not truth.lies(first.ours("stop"), first.facts)
         assert truth.lies(first.ours("stop"), second.facts)
@@ -145,7 +146,10 @@ def test_truths_can_fail(tools: hold.Tools) -> None:
 
 def test_a_changed_scenario_is_seen(tools: hold.Tools) -> None:
     """An observation notices what a dump must not leave."""
-    with hold.directory(ONE) as where, hold.started(ONE, tools, where) as process:
+    with (
+        take.directory(ONE) as where,
+        take.started(ONE, hold.programs(ONE, tools), where) as process,
+    ):
         before = process.observe()
         assert not before.differences(process.observe())
         process.stop()

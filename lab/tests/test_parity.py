@@ -49,11 +49,11 @@ MEGABYTES = 32 << 20
 @pytest.mark.parametrize("held", SPARSE, indirect=True)
 @pytest.mark.parametrize("method", METHODS)
 def test_holes_cost_nothing(held: Hold, method: str) -> None:
-    assert method in held.dumps, held.failures[method]
-    dump = held.dumps[method]
+    assert method in held.record.dumps, held.record.failures[method]
+    dump = held.record.dumps[method]
     assert dump.result["bytes_read"] < MEGABYTES
     assert dump.core.stat().st_blocks * 512 < MEGABYTES
-    assert held.elapsed < 60
+    assert held.record.elapsed < 60
 
 
 @pytest.mark.parametrize("held", BY_KERNEL, indirect=True)
@@ -65,19 +65,19 @@ def test_kernels_core_tells_the_truth(held: Hold) -> None:
 
 @pytest.mark.parametrize("held", HOLDS, indirect=True)
 def test_scenario_is_undisturbed(held: Hold) -> None:
-    assert held.answer.startswith("ok"), held.answer
-    before = held.observations[0][1]
+    assert held.record.answer.startswith("ok"), held.record.answer
+    before = held.record.observations[0][1]
     # A program that dumps itself runs the library's code, on a stack that grows with it.
     growth = 1024 if held.row.itself else 256
-    for label, after in held.observations[1:]:
+    for label, after in held.record.observations[1:]:
         assert not before.differences(after, growth_kib=growth), label
 
 
 @pytest.mark.parametrize("held", HOLDS, indirect=True)
 @pytest.mark.parametrize("method", METHODS)
 def test_method_was_taken(held: Hold, method: str) -> None:
-    assert method in held.dumps, held.failures[method]
-    dump = held.dumps[method]
+    assert method in held.record.dumps, held.record.failures[method]
+    dump = held.record.dumps[method]
     assert dump.status == 0, dump.words
     assert dump.result["method"] == method
 

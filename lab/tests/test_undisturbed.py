@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from lab.host import build, dumper, hold, system
-from lab.host.process import Impossible, Process
+from lab.host import build, hold
+from lab.inside import dumper, system, take, undisturbed
+from lab.inside.process import Impossible
 from lab.longform import DUMPS, TIMED_DUMPS, TIMEOUT
 from lab.matrix import METHODS, ONCE, Row
 
@@ -38,43 +38,35 @@ PARAMS = [pytest.param(row, id=f"undisturbed-{row.name}") for row in _rows()]
 
 
 @contextmanager
-def _running(row: Row, tools: hold.Tools) -> Iterator[tuple[Process, Path]]:
-    """The row's scenario, with rseq as in any program: an injection must not confuse it."""
+def _place(row: Row, tools: hold.Tools) -> Iterator[tuple[take.Programs, Path]]:
     with ExitStack() as stack:
         try:
-            where = stack.enter_context(hold.directory(row))
-            process = stack.enter_context(hold.started(row, tools, where, rseq=True))
+            where = stack.enter_context(take.directory(row))
+            yield hold.programs(row, tools), where
         except (system.NotSettable, build.NotBuildable, Impossible) as error:
             pytest.skip(f"not possible here: {row.name}: {error}")
-        yield process, where
 
 
 @pytest.mark.parametrize("row", PARAMS)
 def test_target_goes_on_after_dumps(row: Row, tools: hold.Tools) -> None:
-    with _running(row, tools) as (process, where):
-        if row.scenario.stopped:
-            process.stop()
-        before = process.observe()
-        dumps = TIMED_DUMPS if row.scenario.name == TIMED else DUMPS
-        core = where / "any.core"
-        for method in itertools.islice(itertools.cycle(METHODS), dumps):
-            hold.dump(process, row, tools, core, method)
-            core.unlink()
-        process.settle(stopped=row.scenario.stopped)
-        growth = 1024 if row.itself else 256
-        assert not before.differences(process.observe(), growth_kib=growth)
-        if row.scenario.stopped:
-            process.resume()
-        assert process.ask("finish") == "ok"
-        assert process.exit_status() == 0
+    dumps = TIMED_DUMPS if row.scenario.name == TIMED else DUMPS
+    with _place(row, tools) as (programs, where):
+        seen = undisturbed.repeat(row, programs, where, dumps=dumps)
+    growth = 1024 if row.itself else 256
+    assert not seen.before.differences(seen.after, growth_kib=growth)
+    assert (seen.finish, seen.status) == ("ok", 0)
 
 
 @pytest.mark.parametrize("row", PARAMS)
 def test_dumper_says_what_it_did(row: Row, tools: hold.Tools) -> None:
     """The result of --json against what can be seen: threads, sizes, a pause that is no guess."""
-    with _running(row, tools) as (process, where):
+    with (
+        _place(row, tools) as (programs, where),
+        take.started(row, programs, where, rseq=True) as process,
+    ):
         for method in METHODS:
-            done = hold.dump(process, row, tools, where / f"{method}.core", method)
+            core = where / f"{method}.core"
+            done = take.dump(process, row, programs.dumper, core, method)
             _check_result(done, len(process.tids()))
             process.settle()
 

@@ -23,12 +23,12 @@ JUDGED = [
 def test_tools_agree(held: Hold, tool: verdicts.Tool) -> None:
     # The methods' cores are compared byte by byte elsewhere; each row shows one of them here.
     method = METHODS[hash_of(held.row.name) % len(METHODS)]
-    assert method in held.dumps, held.failures[method]
-    assert held.kernel_core is not None
+    assert method in held.record.dumps, held.record.failures[method]
+    assert held.record.kernel_core is not None
     program = held.directory / os.fsdecode(held.row.scenario.exe or held.row.scenario.name)
     try:
-        ours = tool.ask(program, held.dumps[method].core)
-        kernel = tool.ask(program, held.kernel_core)
+        ours = tool.ask(program, held.record.dumps[method].core)
+        kernel = tool.ask(program, held.record.kernel_core)
     except verdicts.ToolMissing as error:
         pytest.skip(str(error))
     found = verdicts.disagreements(ours, kernel)

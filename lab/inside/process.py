@@ -12,7 +12,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,10 @@ class Impossible(Exception):
     """The scenario's state does not exist on this system; the text says why."""
 
 
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
 @dataclass(frozen=True)
 class Observation:
     """What a dump must leave as it was: threads, signals, children, descriptors, mappings."""
@@ -44,6 +48,11 @@ class Observation:
     cwd: str
     maps: str
     rss_kib: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Observation:
+        """One that came by way of JSON, which knows lists and no tuples."""
+        return cls(**{name: _frozen(value) for name, value in data.items()})
 
     def differences(self, other: Observation, *, growth_kib: int = 256) -> list[str]:
         """In words, what changed from this to the other; some growth of memory is no change."""
