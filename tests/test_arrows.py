@@ -250,13 +250,20 @@ def test_every_entry_stands_for_a_module(document: str) -> None:
 
 
 def test_nothing_depends_on_ci() -> None:
-    """The scripts of ci/ are for people and CI; no product or test file runs them."""
+    """The scripts of ci/ are for people and CI; no product or test file runs them.
+
+    The lab's messages name ci/setup as the remedy for what is missing, and its commands run
+    ci/cross for the people who type them.
+    """
     found = [
         str(path.relative_to(ROOT))
-        for top in ("packages", "lab")
+        for top, scripts in {
+            "packages": "setup|build|wheels|install|test",
+            "lab": "build|wheels|install|test",
+        }.items()
         for path in (ROOT / top).rglob("*")
         if path.suffix in (".c", ".h", ".py", ".build")
-        and re.search(r"[\"' /]ci/(setup|build|wheels|install|test)\b", path.read_text("utf-8"))
+        and re.search(rf"[\"' /]ci/({scripts})\b", path.read_text("utf-8"))
     ]
     assert found == []
 

@@ -30,7 +30,6 @@
 // restart from its start takes longer than asked. A waitpid(__WALL) of the program sees G.
 #include "copy.h"
 
-#include <elf.h>
 #include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <signal.h>
@@ -67,22 +66,27 @@ enum {
 // reports forks to a thread that is stopped.
 #define FORK_NS_PER_GIB 1000000000u
 
-static uint64_t args_of_mmap(uint64_t args[6])
+static void args_of_mmap(const struct arch_remote *facts, uint64_t args[6])
 {
-	args[1] = COPY_PAGE_SIZE;
+	args[1] = facts->map_size;
 	args[2] = PROT_READ | PROT_WRITE;
 	// Without swap reservation it does not merge with the program's mappings beside it.
 	args[3] = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	args[4] = UINT64_MAX;
-	return COPY_PAGE_SIZE;
+}
+
+// Where links lie in the target; NULL: they are only looked at.
+static uint64_t link_at(const struct remote *remote, uint64_t page, size_t index)
+{
+	return remote ? remote_link_at(remote, page, index) : 0;
 }
 
 static void fill_links(const struct arch_remote *facts, struct remote_link links[LINKS],
-		       uint64_t page, size_t stride)
+		       uint64_t page, const struct remote *remote)
 {
 	links[LINK_CLONE].nr = facts->nr.clone;
 	links[LINK_CLONE].args[0] = COPY_FLAGS;
-	links[LINK_CLONE].args[1] = page + LINK_EXIT_GROUP * stride;
+	links[LINK_CLONE].args[1] = link_at(remote, page, LINK_EXIT_GROUP);
 	links[LINK_WAIT].nr = facts->nr.wait4;
 	links[LINK_WAIT].args[0] = UINT64_MAX;
 	// Only H's own children, only such without an exit signal: never one of the program's.
@@ -90,7 +94,7 @@ static void fill_links(const struct arch_remote *facts, struct remote_link links
 	links[LINK_EXIT].nr = facts->nr.exit;
 	links[LINK_EXIT_GROUP].nr = facts->nr.exit_group;
 	for (size_t i = 0; i < LINKS; i++)
-		links[i].next = page + (i + (i < LINK_EXIT)) * stride;
+		links[i].next = link_at(remote, page, i + (i < LINK_EXIT));
 }
 
 // The calls that a filter of the thread must allow, in the order of their need.
@@ -101,7 +105,7 @@ static int check_filter(const struct copy *copy, struct freeze *freeze, struct c
 	struct seccomp_call calls[LINKS + 4] = { 0 };
 	size_t n = 0, denied = 0;
 
-	fill_links(facts, links, 0, 0);
+	fill_links(facts, links, 0, NULL);
 	for (size_t i = 0; i < LINKS; i++) {
 		calls[n].nr = links[i].nr;
 		memcpy(calls[n++].args, links[i].args, sizeof(links[i].args));
@@ -109,13 +113,14 @@ static int check_filter(const struct copy *copy, struct freeze *freeze, struct c
 	calls[n].nr = facts->nr.clone;
 	calls[n++].args[0] = HELPER_FLAGS;
 	calls[n].nr = facts->nr.mmap;
-	args_of_mmap(calls[n++].args);
+	args_of_mmap(facts, calls[n++].args);
 	calls[n].nr = facts->nr.munmap;
-	calls[n++].args[1] = COPY_PAGE_SIZE;
+	calls[n++].args[1] = facts->map_size;
 	calls[n++].nr = facts->nr.rt_sigreturn;
 	const pid_t tid = copy->victim.thread->tid;
-	const int ret = seccomp_allows(tid, freeze->arena, facts->audit,
-				       copy->gadgets.call + facts->call_size, calls, n, &denied);
+	const int ret =
+		seccomp_allows(tid, freeze->arena, facts->audit,
+			       gadget_behind_call(&copy->gadgets, facts), calls, n, &denied);
 
 	if (ret == 0)
 		return 0;
@@ -135,23 +140,6 @@ static int check_filter(const struct copy *copy, struct freeze *freeze, struct c
 			 error_errno_name(-ret));
 }
 
-static const struct arch *arch_of_exe(const struct target *target)
-{
-	const int fd guard(guard_close) = sys_openat(target->proc_fd, "exe", O_RDONLY, 0);
-	uint8_t head[20];
-	const struct arch *found = NULL;
-
-	if (fd < 0 || sys_read(fd, head, sizeof(head)) != sizeof(head))
-		return NULL;
-	// Rows are found by the size of their general registers, of which the file says nothing.
-	for (size_t size = 0; size <= sizeof(((struct thread *)0)->gregs) && !found; size += 4) {
-		found = arch_find(size, head[EI_CLASS]);
-		if (found && found->machine != (head[18] | head[19] << 8))
-			found = NULL;
-	}
-	return found;
-}
-
 void copy_prepare(struct copy *copy, const struct target *target)
 {
 	struct target running = *target;
@@ -159,12 +147,12 @@ void copy_prepare(struct copy *copy, const struct target *target)
 	struct arena arena;
 	struct maps maps = { .arena = &arena };
 
-	running.arch = arch_of_exe(target);
+	running.arch = target_arch_of_exe(target);
 	if (!running.arch || !running.arch->remote)
 		return;
 	arena_init(&arena);
 	if (maps_read(&maps, running.proc_fd, "maps", &err) < 0 ||
-	    gadget_find(&copy->gadgets, &running, &maps) < 0)
+	    gadget_find(&copy->gadgets, &running, &maps, 0) < 0)
 		copy->gadgets = (struct gadgets){ 0 };
 	arena_deinit(&arena);
 }
@@ -181,8 +169,10 @@ int copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *m
 
 	if (ret < 0)
 		return ret;
-	if (!gadget_check(&copy->gadgets, target) &&
-	    gadget_find(&copy->gadgets, target, maps) < 0) {
+	const uint64_t avoid = victim_pc(target->arch, &copy->victim);
+
+	if (!gadget_check(&copy->gadgets, target, avoid) &&
+	    gadget_find(&copy->gadgets, target, maps, avoid) < 0) {
 		error_remedy(err, "Use the method stop, which injects nothing");
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 				 "no system call instruction was found in the vdso, the C library "
@@ -214,20 +204,21 @@ static int call(struct remote *remote, int32_t nr, const uint64_t args[6], int64
 
 static int write_chains(struct copy *copy, const struct remote *remote)
 {
-	const size_t stride = (remote_link_size(remote) + 15) & ~(size_t)15;
+	const struct arch_remote *const facts = copy->target->arch->remote;
+	const size_t size = LINKS * remote_link_stride(remote);
 	struct remote_link links[LINKS] = { 0 };
-	uint8_t *const buf = arena_alloc(remote->arena, LINKS * stride);
+	uint8_t *const buf = arena_alloc(remote->arena, size);
 
 	if (!buf)
 		return -ENOMEM;
-	if (LINKS * stride > COPY_STRINGS)
+	if (size > facts->map_size / 2)
 		return -E2BIG;
-	fill_links(copy->target->arch->remote, links, copy->page, stride);
+	fill_links(facts, links, copy->page, remote);
 	for (size_t i = 0; i < LINKS; i++)
-		remote_put_link(remote, buf + i * stride, &links[i]);
+		remote_put_link(remote, buf, i, &links[i]);
 	memcpy(copy->page_head, buf, sizeof(copy->page_head));
 	STEP();
-	return target_write(copy->target, copy->page, buf, LINKS * stride);
+	return target_write(copy->target, copy->page, buf, size);
 }
 
 static int map_page(struct copy *copy, struct remote *remote, struct coresnap_error *err)
@@ -235,7 +226,7 @@ static int map_page(struct copy *copy, struct remote *remote, struct coresnap_er
 	uint64_t args[6] = { 0 };
 	int64_t address;
 
-	args_of_mmap(args);
+	args_of_mmap(copy->target->arch->remote, args);
 	int ret = remote_call(remote, copy->target->arch->remote->nr.mmap, args, &address, NULL);
 
 	// A 32-bit address may look like a negative number.
@@ -244,7 +235,7 @@ static int map_page(struct copy *copy, struct remote *remote, struct coresnap_er
 	if (ret < 0)
 		return injection_failed(copy, "mmap", ret, err);
 	copy->page = copy->target->arch->word == 4 ? (uint32_t)address : (uint64_t)address;
-	copy->page_size = COPY_PAGE_SIZE;
+	copy->page_size = copy->target->arch->remote->map_size;
 	ret = write_chains(copy, remote);
 	return ret < 0 ? injection_failed(copy, "writing to its memory", ret, err) : 0;
 }
@@ -261,7 +252,7 @@ static void unmap_page(struct copy *copy, struct remote *remote)
 
 static int make_helper(struct copy *copy, struct remote *remote, struct coresnap_error *err)
 {
-	const uint64_t args[6] = { HELPER_FLAGS, copy->page };
+	const uint64_t args[6] = { HELPER_FLAGS, remote_link_at(remote, copy->page, LINK_CLONE) };
 	int64_t result;
 	int ret = call(remote, copy->target->arch->remote->nr.clone, args, &result, &copy->helper);
 
@@ -358,7 +349,9 @@ int copy_create(struct copy *copy, struct freeze *freeze, struct coresnap_error 
 				 .arena = freeze->arena,
 				 .thread = copy->victim.thread,
 				 .gadgets = copy->gadgets,
-				 .restart_nr = copy->victim.restart_nr };
+				 .restart_nr = copy->victim.restart_nr,
+				 .call_size = copy->victim.call_size,
+				 .timed = copy->victim.timed };
 
 	copy->target = freeze->target;
 	int ret = remote_begin(&remote);

@@ -5,10 +5,6 @@
 
 #include "copy.h"
 
-// The page in the target: first the chains, then, only in G's copy of it, names for G's calls.
-#define COPY_PAGE_SIZE 4096
-#define COPY_STRINGS   2048
-
 #define COPY_NAME "coresnap-copy"
 
 // Opens /proc/G and what the dumper needs of it.

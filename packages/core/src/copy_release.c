@@ -106,6 +106,7 @@ static bool stop_one(struct freeze *freeze, struct thread *thread, pid_t tid)
 	freeze->threads = thread;
 	freeze->n_threads = 1;
 	freeze->ended_ns = 0;
+	restart_look(freeze);
 	remote_ptrace(PTRACE_INTERRUPT, tid, 0, 0);
 	for (;;) {
 		int status;
@@ -161,16 +162,14 @@ static bool filter_allows(const struct copy *copy, struct arena *arena, const st
 		return true;
 	memcpy(calls[0].args, call->args, sizeof(calls[0].args));
 	return seccomp_allows(victim->thread->tid, arena, facts->audit,
-			      copy->gadgets.call + facts->call_size, calls, 2, &denied) == 0;
+			      gadget_behind_call(&copy->gadgets, facts), calls, 2, &denied) == 0;
 }
 
 static bool call_in(struct copy *copy, struct freeze *freeze, const struct maps *maps,
 		    const struct last_call *call)
 {
 	struct coresnap_error err = { 0 };
-	struct remote remote = { .target = copy->target,
-				 .arena = freeze->arena,
-				 .gadgets = copy->gadgets };
+	struct remote remote = { .target = copy->target, .arena = freeze->arena };
 	struct victim victim;
 	int64_t result;
 
@@ -183,10 +182,18 @@ static bool call_in(struct copy *copy, struct freeze *freeze, const struct maps 
 		return false;
 	if (call->on_page && !page_known(copy))
 		return true;
+	const uint64_t avoid = victim_pc(copy->target->arch, &victim);
+
+	if (!gadget_check(&copy->gadgets, copy->target, avoid) &&
+	    gadget_find(&copy->gadgets, copy->target, maps, avoid) < 0)
+		return false;
 	if (!filter_allows(copy, freeze->arena, &victim, call))
 		return false;
+	remote.gadgets = copy->gadgets;
 	remote.thread = victim.thread;
 	remote.restart_nr = victim.restart_nr;
+	remote.call_size = victim.call_size;
+	remote.timed = victim.timed;
 	if (remote_begin(&remote) < 0)
 		return false;
 	const int ret = remote_call(&remote, call->nr, call->args, &result, NULL);
@@ -243,7 +250,7 @@ static void finish_in_target(struct copy *copy, const struct last_call *call)
 	if (!target_exited(copy->target) &&
 	    maps_read(&maps, copy->target->proc_fd, "maps", &err) == 0 &&
 	    // Another program by now, perhaps, in which they lie elsewhere.
-	    gadget_find(&copy->gadgets, copy->target, &maps) == 0 &&
+	    gadget_find(&copy->gadgets, copy->target, &maps, 0) == 0 &&
 	    !try_thread(copy, &arena, &maps, call, copy->memory.tid))
 		try_threads(copy, &arena, &maps, call);
 	arena_deinit(&arena);

@@ -12,8 +12,6 @@
 #include "remote.h"
 #include "step.h"
 
-#define CALL_NS 5000000000u
-
 #ifndef PTRACE_O_SUSPEND_SECCOMP
 #define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
 #endif
@@ -22,8 +20,9 @@
 #endif
 
 enum {
-	// Where the names stand in the page.
-	ROOT_AT = COPY_STRINGS,
+	// Where the names stand in the second half of what the copy maps (only in G's copy of it;
+	// the chains are in the first half).
+	ROOT_AT = 0,
 	EMPTY_AT = ROOT_AT + 16,
 	NAME_AT = EMPTY_AT + 64,
 };
@@ -45,6 +44,11 @@ int copy_open(struct copy *copy, struct coresnap_error *err)
 	return 0;
 }
 
+static uint64_t names_of(const struct copy *copy)
+{
+	return copy->page + copy->page_size / 2;
+}
+
 // One call in G, which needs no frame to restore it: it has nothing to go back to, and dies with D.
 static int copy_call(struct copy *copy, int32_t nr, const uint64_t args[6], int64_t *result)
 {
@@ -59,7 +63,7 @@ static int copy_call(struct copy *copy, int32_t nr, const uint64_t args[6], int6
 	remote_set_call(arch, &copy->gadgets, gregs, nr, args, arch_get(arch, gregs, arch->sp));
 	ret = remote_set_gregs(copy->pid, gregs, len);
 	if (ret == 0)
-		ret = remote_run_call(copy->pid, sys_now_ns() + CALL_NS, NULL);
+		ret = remote_run_call(copy->pid, sys_now_ns() + REMOTE_CALL_NS, NULL);
 	if (ret == 0)
 		ret = remote_get_gregs(copy->pid, gregs, sizeof(gregs), &len);
 	*result = ret == 0 ? arch_get_signed(arch, gregs, arch->ret) : ret;
@@ -103,7 +107,8 @@ static int close_files(struct copy *copy)
 static int leave_directories(struct copy *copy)
 {
 	const struct arch_remote *const facts = copy->target->arch->remote;
-	const uint64_t root[6] = { copy->page + ROOT_AT }, empty[6] = { copy->page + EMPTY_AT };
+	const uint64_t root[6] = { names_of(copy) + ROOT_AT },
+		       empty[6] = { names_of(copy) + EMPTY_AT };
 	int64_t result;
 	int ret = copy_call(copy, facts->nr.chroot, empty, &result);
 
@@ -127,7 +132,7 @@ static int write_names(struct copy *copy)
 	memcpy(names + EMPTY_AT - ROOT_AT, empty_place, sizeof(empty_place));
 	memcpy(names + NAME_AT - ROOT_AT, COPY_NAME, sizeof(COPY_NAME));
 	STEP();
-	const ssize_t n = sys_pwrite(copy->mem_fd, names, sizeof(names), copy->page + ROOT_AT);
+	const ssize_t n = sys_pwrite(copy->mem_fd, names, sizeof(names), names_of(copy));
 
 	return n == sizeof(names) ? 0 : n < 0 ? (int)n : -EIO;
 }
@@ -135,7 +140,7 @@ static int write_names(struct copy *copy)
 static int settle(struct copy *copy)
 {
 	const struct arch_remote *const facts = copy->target->arch->remote;
-	const uint64_t name[6] = { PR_SET_NAME, copy->page + NAME_AT };
+	const uint64_t name[6] = { PR_SET_NAME, names_of(copy) + NAME_AT };
 	int64_t result;
 	int ret = write_names(copy);
 

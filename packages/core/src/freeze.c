@@ -9,6 +9,7 @@
 
 #include "cleanup.h"
 #include "procfs.h"
+#include "restart.h"
 #include "step.h"
 
 #ifndef __WALL
@@ -172,9 +173,10 @@ static int read_registers(struct freeze *freeze, struct thread *thread)
 		const int fd guard(guard_close) =
 			sys_openat(freeze->target->proc_fd, "exe", O_RDONLY, 0);
 
-		// x32 differs from x86-64 in nothing but the class of its executable.
+		// x32 differs from x86-64 in nothing but the class of its executable, and a 64-bit
+		// process shows a 32-bit tracer 32-bit registers.
 		if (fd < 0 || sys_read(fd, ident, sizeof(ident)) < (ssize_t)sizeof(ident))
-			ident[EI_CLASS] = iov.iov_len == 68 ? ELFCLASS32 : ELFCLASS64;
+			ident[EI_CLASS] = ELFCLASSNONE;
 		freeze->target->arch = arch_find(iov.iov_len, ident[EI_CLASS]);
 	}
 	ret = sys_call(SYS_ptrace, PTRACE_GETSIGMASK, thread->tid, sizeof(thread->sigmask),
@@ -219,9 +221,13 @@ static void collect_thread(struct freeze *freeze, struct thread *thread)
 
 static void stop_seized(struct freeze *freeze, size_t from)
 {
-	for (size_t i = from; i < freeze->n_threads; i++)
-		if (freeze->threads[i].state == THREAD_SEIZED)
-			sys_call(SYS_ptrace, PTRACE_INTERRUPT, freeze->threads[i].tid, 0, 0);
+	for (size_t i = from; i < freeze->n_threads; i++) {
+		if (freeze->threads[i].state != THREAD_SEIZED)
+			continue;
+		if (freeze->threads[i].sleep)
+			restart_look_again(freeze, &freeze->threads[i]);
+		sys_call(SYS_ptrace, PTRACE_INTERRUPT, freeze->threads[i].tid, 0, 0);
+	}
 	for (size_t i = from; i < freeze->n_threads; i++)
 		if (freeze->threads[i].state == THREAD_SEIZED)
 			collect_thread(freeze, &freeze->threads[i]);
@@ -313,7 +319,7 @@ void freeze_write_registers(struct freeze *freeze)
 	}
 }
 
-static void release_thread(struct thread *thread)
+static void release_thread(const struct freeze *freeze, struct thread *thread)
 {
 	const pid_t tid = thread->tid;
 	int status;
@@ -330,8 +336,10 @@ static void release_thread(struct thread *thread)
 			 status >> 16 == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status));
 		return;
 	}
+	if (thread->state == THREAD_STOPPED)
+		restart_reconsider(freeze->target, thread);
 	STEP();
-	sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0, 0);
+	sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0, thread->signal);
 }
 
 void freeze_thaw(struct freeze *freeze)
@@ -339,14 +347,14 @@ void freeze_thaw(struct freeze *freeze)
 	// Stopped threads first: they are the pause.
 	for (size_t i = 0; i < freeze->n_threads; i++)
 		if (freeze->threads[i].state == THREAD_STOPPED)
-			release_thread(&freeze->threads[i]);
+			release_thread(freeze, &freeze->threads[i]);
 	if (freeze->began_ns && !freeze->ended_ns)
 		freeze->ended_ns = sys_now_ns();
 	for (size_t i = 0; i < freeze->n_threads; i++) {
 		struct thread *thread = &freeze->threads[i];
 
 		if (thread->state == THREAD_SEIZED || thread->state == THREAD_MISSED)
-			release_thread(thread);
+			release_thread(freeze, thread);
 	}
 	freeze->n_threads = 0;
 }

@@ -35,6 +35,8 @@ struct thread {
 	bool other_mode;    // runs 32-bit code in a 64-bit process: its registers are not kept
 	bool group_stop;    // stopped by job control: goes back to that stop when detached
 	bool changed;       // gregs_out differs from gregs
+	int signal;         // that it has stopped for since, and takes when it is detached
+	struct restart_sleep *sleep; // what restart_look() saw; NULL: nothing
 	uint64_t sigmask;   // PTRACE_GETSIGMASK at the stop
 	uint16_t gregs_len; // bytes in gregs
 	// The general registers exactly as PTRACE_GETREGSET gave them at the stop (orig_ax and a

@@ -36,7 +36,7 @@ static bool is_kind(const struct target *target, const struct mapping *m, enum k
 		return false;
 	switch (kind) {
 	case KIND_VDSO:
-		return mapping_named(m, "[vdso]");
+		return mapping_named(m, "[vdso]") || mapping_named(m, "[sigpage]");
 	case KIND_LIBC:
 		return mapping_has_file(m) && m->name && is_libc(m);
 	case KIND_EXE:
@@ -47,28 +47,51 @@ static bool is_kind(const struct target *target, const struct mapping *m, enum k
 	return false;
 }
 
-static uint64_t search(const uint8_t *buf, size_t size, uint64_t address,
-		       const struct arch_code *code)
+static uint64_t plain_address(uint64_t address, const struct arch_code *code)
 {
-	const uint8_t *const found = code->size ? memmem(buf, size, code->bytes, code->size) : NULL;
-
-	return found ? address + (uint64_t)(found - buf) : 0;
+	return address & ~(uint64_t)code->thumb;
 }
 
-static void search_all(struct gadgets *gadgets, const struct arch_remote *facts, const uint8_t *buf,
-		       size_t size, uint64_t address)
+struct search {
+	const uint8_t *buf; // what was read
+	size_t size;
+	uint64_t address; // where
+	unsigned int align;
+	uint64_t avoid;
+};
+
+static uint64_t find_code(const struct search *s, const struct arch_code *code)
+{
+	const unsigned int align = code->thumb ? 2 : s->align;
+	const uint8_t *from = s->buf;
+
+	while (code->size) {
+		from = memmem(from, s->size - (size_t)(from - s->buf), code->bytes, code->size);
+		if (!from)
+			break;
+		const uint64_t at = s->address + (uint64_t)(from - s->buf);
+
+		if (at % align == 0 && at != s->avoid)
+			return at | code->thumb;
+		from++;
+	}
+	return 0;
+}
+
+static void find_all(struct gadgets *gadgets, const struct arch_remote *facts,
+		     const struct search *search)
 {
 	for (size_t i = 0; i < sizeof(facts->call) / sizeof(facts->call[0]); i++) {
 		if (gadgets->call)
 			break;
-		gadgets->call = search(buf, size, address, &facts->call[i]);
-		gadgets->pops = facts->call[i].pops;
+		gadgets->call = find_code(search, &facts->call[i]);
+		gadgets->call_code = &facts->call[i];
 	}
 	for (size_t i = 0; i < sizeof(facts->sigreturn) / sizeof(facts->sigreturn[0]); i++)
 		if (!gadgets->sigreturn)
-			gadgets->sigreturn = search(buf, size, address, &facts->sigreturn[i]);
+			gadgets->sigreturn = find_code(search, &facts->sigreturn[i]);
 	if (!gadgets->pop_nr)
-		gadgets->pop_nr = search(buf, size, address, &facts->pop_nr);
+		gadgets->pop_nr = find_code(search, &facts->pop_nr);
 }
 
 static bool complete(const struct gadgets *gadgets)
@@ -77,26 +100,30 @@ static bool complete(const struct gadgets *gadgets)
 }
 
 static void search_mapping(struct gadgets *gadgets, const struct target *target,
-			   const struct mapping *m)
+			   const struct mapping *m, uint64_t avoid)
 {
+	const struct arch_remote *const facts = target->arch->remote;
 	uint8_t buf[CHUNK];
 
 	for (uint64_t at = m->start; at < m->end && !complete(gadgets); at += CHUNK - OVERLAP) {
 		const size_t size = m->end - at < CHUNK ? (size_t)(m->end - at) : CHUNK;
 		const ssize_t n = target_read(target, at, buf, size);
+		const struct search search = { buf, n > 0 ? (size_t)n : 0, at, facts->code_align,
+					       avoid };
 
 		if (n > 0)
-			search_all(gadgets, target->arch->remote, buf, (size_t)n, at);
+			find_all(gadgets, facts, &search);
 	}
 }
 
-int gadget_find(struct gadgets *gadgets, const struct target *target, const struct maps *maps)
+int gadget_find(struct gadgets *gadgets, const struct target *target, const struct maps *maps,
+		uint64_t avoid)
 {
 	*gadgets = (struct gadgets){ 0 };
 	for (enum kind kind = 0; kind < KINDS && !complete(gadgets); kind++)
 		for (size_t i = 0; i < maps->n && !complete(gadgets); i++)
 			if (is_kind(target, &maps->list[i], kind))
-				search_mapping(gadgets, target, &maps->list[i]);
+				search_mapping(gadgets, target, &maps->list[i], avoid);
 	return gadgets->call && (gadgets->sigreturn || gadgets->pop_nr) ? 0 : -ENOENT;
 }
 
@@ -104,22 +131,29 @@ static bool is_at(const struct target *target, uint64_t address, const struct ar
 {
 	uint8_t bytes[sizeof(code->bytes)];
 
-	return code->size && target_read(target, address, bytes, code->size) == code->size &&
+	return code->size && (!code->thumb || address & 1) &&
+	       target_read(target, plain_address(address, code), bytes, code->size) == code->size &&
 	       memcmp(bytes, code->bytes, code->size) == 0;
 }
 
-bool gadget_check(const struct gadgets *gadgets, const struct target *target)
+bool gadget_check(const struct gadgets *gadgets, const struct target *target, uint64_t avoid)
 {
 	const struct arch_remote *const facts = target->arch->remote;
-	bool call = false, sigreturn = false;
+	bool sigreturn = false;
 
-	for (size_t i = 0; i < sizeof(facts->call) / sizeof(facts->call[0]); i++)
-		call |= gadgets->call && facts->call[i].pops == gadgets->pops &&
-			is_at(target, gadgets->call, &facts->call[i]);
+	if (!gadgets->call || !is_at(target, gadgets->call, gadgets->call_code) ||
+	    plain_address(gadgets->call, gadgets->call_code) == avoid)
+		return false;
 	for (size_t i = 0; i < sizeof(facts->sigreturn) / sizeof(facts->sigreturn[0]); i++)
 		sigreturn |= gadgets->sigreturn &&
 			     is_at(target, gadgets->sigreturn, &facts->sigreturn[i]);
 	if (!gadgets->sigreturn)
 		sigreturn = gadgets->pop_nr && is_at(target, gadgets->pop_nr, &facts->pop_nr);
-	return call && sigreturn;
+	return sigreturn;
+}
+
+uint64_t gadget_behind_call(const struct gadgets *gadgets, const struct arch_remote *facts)
+{
+	return plain_address(gadgets->call, gadgets->call_code) +
+	       (gadgets->call_code->thumb ? 2u : facts->call_size);
 }

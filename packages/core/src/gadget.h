@@ -6,22 +6,28 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "arch/arch_remote.h"
 #include "maps.h"
 #include "target.h"
 
+// Addresses of Thumb code have their bit 0 set.
 struct gadgets {
-	uint64_t call;      // system call instruction, then a return
-	unsigned int pops;  // words that it pops before the return
+	uint64_t call; // system call instruction, then a return
+	const struct arch_code *call_code;
 	uint64_t sigreturn; // loads rt_sigreturn's number and calls; 0: by pop_nr and call
 	uint64_t pop_nr;
 };
 
 // Finds them in code that stays mapped as long as the program lives: the vdso, the C library, the
-// executable. -ENOENT when one is missing.
+// executable. The call is not the one at address avoid. -ENOENT when one is missing.
 int must_check gadget_find(struct gadgets *gadgets, const struct target *target,
-			   const struct maps *maps);
+			   const struct maps *maps, uint64_t avoid);
 
-// Are they still there? For what was found before the target was stopped.
-bool gadget_check(const struct gadgets *gadgets, const struct target *target);
+// Are they still there, and is the call not at avoid? For what was found before the target was
+// stopped.
+bool gadget_check(const struct gadgets *gadgets, const struct target *target, uint64_t avoid);
+
+// Where a thread is after the system call instruction; without the bit of Thumb code.
+uint64_t gadget_behind_call(const struct gadgets *gadgets, const struct arch_remote *facts);
 
 #endif

@@ -354,6 +354,7 @@ static int dump(struct job *job)
 
 	if (ret < 0)
 		return ret;
+	restart_look(&job->freeze);
 	job->progress.stopped = 1;
 	ret = freeze_stop(&job->freeze,
 			  options->stop_timeout_ns ? options->stop_timeout_ns :

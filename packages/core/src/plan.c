@@ -5,9 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-// p_align of every PT_LOAD and of the first byte of data (ELF_EXEC_PAGESIZE).
-#define SEGMENT_ALIGN 4096
-
 struct sizes {
 	size_t ehdr, phdr, shdr;
 };
@@ -136,7 +133,7 @@ static int build_head(struct plan *plan, const struct snapshot *s, const struct 
 					  .p_filesz = segment->filesz,
 					  .p_memsz = segment->memsz,
 					  .p_flags = segment_flags(&s->maps.list[i]),
-					  .p_align = SEGMENT_ALIGN };
+					  .p_align = s->page_size };
 
 		put_phdr(head + sizes.ehdr + (i + 1) * sizes.phdr, s->arch, &load);
 	}
@@ -157,7 +154,8 @@ int plan_build(struct plan *plan, const struct snapshot *s, struct coresnap_erro
 	if (!plan->segments || notes_build(&notes, s) < 0)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the headers");
 	const uint64_t head_size = sizes.ehdr + (uint64_t)n_phdrs * sizes.phdr + notes.size;
-	const uint64_t data = (head_size + SEGMENT_ALIGN - 1) & ~(uint64_t)(SEGMENT_ALIGN - 1);
+	// ELF_EXEC_PAGESIZE, as p_align is: the size of a page wherever that is not 4096.
+	const uint64_t data = (head_size + s->page_size - 1) & ~(s->page_size - 1);
 
 	if (!place(plan, s, data))
 		return error_set(err, CORESNAP_E_FAILED, EFBIG,

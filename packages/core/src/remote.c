@@ -7,26 +7,14 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "remote_frame.h"
 #include "step.h"
 #include "sys.h"
 
 enum {
-	MAX_FP = 16384, // an XSAVE area with AMX tiles has 11 KiB
-	MAX_LEGACY_FP = 512,
-	MAX_FRAME = 512,
-	MAX_WORDS = 8, // of a return address with what precedes it
-	FP_ALIGN = 64,
 	// Stops of one call that are not its entry or exit: a group stop, a late interrupt.
 	MAX_STRAY_STOPS = 64,
 };
-
-#define CALL_NS 5000000000u // the calls injected into X take microseconds
-
-// include/linux/errno.h: results of an interrupted call that the kernel is going to restart.
-#define ERESTARTSYS           512
-#define ERESTARTNOINTR        513
-#define ERESTARTNOHAND        514
-#define ERESTART_RESTARTBLOCK 516
 
 long remote_ptrace(long request, pid_t tid, uintptr_t addr, uintptr_t data)
 {
@@ -40,7 +28,7 @@ int remote_wait(pid_t tid, uint64_t deadline_ns, int *status)
 	return freeze_wait(tid, deadline_ns, status);
 }
 
-static int get_regset(pid_t tid, uint32_t type, void *buf, size_t *size)
+int remote_get_regset(pid_t tid, uint32_t type, void *buf, size_t *size)
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = *size };
 	const long ret = remote_ptrace(PTRACE_GETREGSET, tid, type, (uintptr_t)&iov);
@@ -52,7 +40,7 @@ static int get_regset(pid_t tid, uint32_t type, void *buf, size_t *size)
 int remote_get_gregs(pid_t tid, void *gregs, size_t size, size_t *len)
 {
 	*len = size;
-	return get_regset(tid, NT_PRSTATUS, gregs, len);
+	return remote_get_regset(tid, NT_PRSTATUS, gregs, len);
 }
 
 int remote_set_gregs(pid_t tid, const void *gregs, size_t len)
@@ -63,158 +51,21 @@ int remote_set_gregs(pid_t tid, const void *gregs, size_t len)
 	return ret < 0 ? (int)ret : 0;
 }
 
-static long set_sigmask(pid_t tid, uint64_t mask)
+long remote_set_sigmask(pid_t tid, uint64_t mask)
 {
 	return remote_ptrace(PTRACE_SETSIGMASK, tid, sizeof(mask), (uintptr_t)&mask);
 }
 
-void remote_set_call(const struct arch *arch, const struct gadgets *gadgets, void *gregs,
-		     int32_t nr, const uint64_t args[6], uint64_t sp)
-{
-	arch_set(arch, gregs, arch->pc, gadgets->call);
-	arch_set(arch, gregs, arch->sp, sp);
-	arch_set(arch, gregs, arch->ret, (uint64_t)nr);
-	// Not in a system call: else the kernel's restart of an interrupted call would move pc.
-	arch_set(arch, gregs, arch->orig_nr, UINT64_MAX);
-	for (unsigned int i = 0; i < 6; i++)
-		arch_set(arch, gregs, arch->args[i], args[i]);
-}
-
-// What the call gadget pops and returns to: a sequence that performs rt_sigreturn. The last word is
-// the first of the signal frame.
-static size_t return_words(const struct remote *remote, uint64_t words[MAX_WORDS])
-{
-	const struct gadgets *const gadgets = &remote->gadgets;
-	size_t n = 0;
-
-	while (n < gadgets->pops)
-		words[n++] = 0;
-	if (gadgets->sigreturn) {
-		words[n++] = gadgets->sigreturn;
-		return n;
-	}
-	words[n++] = gadgets->pop_nr;
-	words[n++] = (uint64_t)remote->target->arch->remote->nr.rt_sigreturn;
-	words[n++] = gadgets->call;
-	return n;
-}
-
-static size_t words_before_frame(const struct remote *remote)
-{
-	uint64_t words[MAX_WORDS];
-
-	return (return_words(remote, words) - 1) * remote->target->arch->word;
-}
-
-// The words and the frame behind them, into zeroed bytes.
-static void put_frame(const struct remote *remote, uint8_t *buf, const void *gregs,
-		      uint64_t sigmask, uint64_t fp)
-{
-	const struct arch *const arch = remote->target->arch;
-	uint64_t words[MAX_WORDS];
-	const size_t n = return_words(remote, words);
-
-	for (size_t i = 0; i < n; i++)
-		arch_set(arch, buf, (uint16_t)(i * arch->word), words[i]);
-	arch->remote->put_frame(buf + (n - 1) * arch->word, gregs, sigmask, fp);
-}
-
-size_t remote_link_size(const struct remote *remote)
-{
-	return words_before_frame(remote) + remote->target->arch->remote->frame_size;
-}
-
-void remote_put_link(const struct remote *remote, uint8_t *buf, const struct remote_link *link)
-{
-	uint8_t gregs[sizeof(remote->thread->gregs)] __attribute__((aligned(8)));
-
-	// Segments and flags are X's, so that they are valid ones.
-	memcpy(gregs, remote->thread->gregs, sizeof(gregs));
-	remote_set_call(remote->target->arch, &remote->gadgets, gregs, link->nr, link->args,
-			link->next);
-	put_frame(remote, buf, gregs, UINT64_MAX, 0);
-}
-
-// X's registers for sigreturn, which does not restart a call by itself: the restart is done by hand
-// as handle_signal() in arch/x86/kernel/signal.c would. A timed call starts anew from its start,
-// since its restart_block is gone.
-static void emergency_gregs(const struct remote *remote, void *gregs)
-{
-	const struct thread *const thread = remote->thread;
-	const struct arch *const arch = remote->target->arch;
-
-	memcpy(gregs, thread->changed ? thread->gregs_out : thread->gregs, sizeof(thread->gregs));
-	const int64_t ret = arch_get_signed(arch, gregs, arch->ret);
-
-	if (remote->restart_nr < 0 || (ret != -ERESTARTSYS && ret != -ERESTARTNOINTR &&
-				       ret != -ERESTARTNOHAND && ret != -ERESTART_RESTARTBLOCK))
-		return;
-	arch_set(arch, gregs, arch->ret, (uint64_t)remote->restart_nr);
-	arch_set(arch, gregs, arch->pc, arch_get(arch, gregs, arch->pc) - arch->remote->call_size);
-}
-
-static int read_fp(const struct remote *remote, struct arch_fp *fp)
-{
-	const struct arch_remote *const facts = remote->target->arch->remote;
-	uint8_t *const bytes = arena_alloc(remote->arena, MAX_LEGACY_FP + MAX_FP);
-	size_t size = MAX_LEGACY_FP;
-	int ret = 0;
-
-	if (!bytes)
-		return -ENOMEM;
-	*fp = (struct arch_fp){ .xstate = bytes + MAX_LEGACY_FP, .xstate_size = MAX_FP };
-	if (facts->fp_regset) {
-		ret = get_regset(remote->thread->tid, facts->fp_regset, bytes, &size);
-		fp->legacy = bytes;
-	}
-	if (ret == 0)
-		ret = get_regset(remote->thread->tid, facts->xstate_regset, bytes + MAX_LEGACY_FP,
-				 &fp->xstate_size);
-	return ret;
-}
-
-// Places the words, the frame and the FP state, in this order, below X's stack pointer.
-static uint8_t *build(struct remote *remote, const struct arch_fp *fp, size_t fp_size)
-{
-	const struct arch *const arch = remote->target->arch;
-	const struct arch_remote *const facts = arch->remote;
-	const struct thread *const thread = remote->thread;
-	const uint64_t top = arch_get(arch, thread->gregs, arch->sp) - facts->red_zone;
-	const uint64_t aligned = (top - fp_size + facts->fp_lead) & ~(uint64_t)(FP_ALIGN - 1);
-	const uint64_t fp_at = aligned - facts->fp_lead;
-	const uint64_t frame = (fp_at - facts->frame_size) & ~(uint64_t)(facts->frame_align - 1);
-	uint8_t gregs[sizeof(thread->gregs)] __attribute__((aligned(8)));
-
-	remote->sp = remote->frame = frame - words_before_frame(remote);
-	remote->frame_size = (size_t)(fp_at + fp_size - remote->frame);
-	uint8_t *const buf = arena_alloc(remote->arena, remote->frame_size);
-
-	remote->frame_bytes = arena_alloc(remote->arena, remote->frame_size);
-	if (!buf || !remote->frame_bytes || top < fp_size + MAX_FRAME)
-		return NULL;
-	emergency_gregs(remote, gregs);
-	put_frame(remote, buf, gregs, thread->sigmask, fp_at);
-	facts->put_fp(buf + (fp_at - remote->frame), fp);
-	return buf;
-}
-
 int remote_begin(struct remote *remote)
 {
-	struct arch_fp fp;
-	int ret = read_fp(remote, &fp);
+	const uint8_t *buf;
+	int ret;
 
-	remote->injected = remote->prepared = remote->lost = false;
+	remote->injected = remote->prepared = remote->blocked = remote->lost = false;
 	remote->frame_size = 0;
+	ret = remote_build_frame(remote, &buf);
 	if (ret < 0)
 		return ret;
-	const size_t fp_size = remote->target->arch->remote->fp_size(&fp);
-
-	if (!fp_size)
-		return -EOPNOTSUPP;
-	const uint8_t *const buf = build(remote, &fp, fp_size);
-
-	if (!buf)
-		return -ENOMEM;
 	const size_t size = remote->frame_size;
 	const ssize_t n = target_read(remote->target, remote->frame, remote->frame_bytes, size);
 
@@ -224,6 +75,8 @@ int remote_begin(struct remote *remote)
 	remote->frame_size = size;
 	STEP();
 	ret = target_write(remote->target, remote->frame, buf, size);
+	if (ret == 0 && remote->call_size)
+		ret = remote_look_at_entry(remote);
 	if (ret < 0)
 		remote_end(remote);
 	return ret;
@@ -234,15 +87,12 @@ static bool is_event(int status, int event)
 	return status >> 16 == event;
 }
 
-int remote_run_call(pid_t tid, uint64_t deadline_ns, pid_t *born)
+int remote_run(pid_t tid, uint64_t deadline_ns, unsigned int syscall_stops, int signal, pid_t *born)
 {
-	unsigned int syscall_stops = 0;
-	uintptr_t signal = 0;
-
 	for (unsigned int stop = 0; stop < MAX_STRAY_STOPS; stop++) {
 		unsigned long message = 0;
 		int status;
-		long ret = remote_ptrace(PTRACE_SYSCALL, tid, 0, signal);
+		long ret = remote_ptrace(PTRACE_SYSCALL, tid, 0, (uintptr_t)signal);
 
 		if (ret < 0)
 			return (int)ret;
@@ -257,7 +107,7 @@ int remote_run_call(pid_t tid, uint64_t deadline_ns, pid_t *born)
 			if (born)
 				*born = (pid_t)message;
 		} else if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-			if (++syscall_stops == 2)
+			if (--syscall_stops == 0)
 				return 0;
 		} else if (!is_event(status, PTRACE_EVENT_STOP)) {
 			// All signals that can be blocked are. SIGSTOP begins a group stop, which a
@@ -271,16 +121,21 @@ int remote_run_call(pid_t tid, uint64_t deadline_ns, pid_t *born)
 	return -EBUSY;
 }
 
+int remote_run_call(pid_t tid, uint64_t deadline_ns, pid_t *born)
+{
+	return remote_run(tid, deadline_ns, 2, 0, born);
+}
+
 // After the first SETREGSET the frame undoes whatever follows.
 static int prepare(struct remote *remote)
 {
 	const pid_t tid = remote->thread->tid;
 	long ret;
 
-	if (remote->prepared)
+	if (remote->blocked)
 		return 0;
-	remote->prepared = true;
-	ret = set_sigmask(tid, UINT64_MAX);
+	remote->prepared = remote->blocked = true;
+	ret = remote_set_sigmask(tid, UINT64_MAX);
 	if (ret < 0)
 		return (int)ret;
 	ret = remote_ptrace(PTRACE_SETOPTIONS, tid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE);
@@ -291,7 +146,7 @@ int remote_call(struct remote *remote, int32_t nr, const uint64_t args[6], int64
 		pid_t *born)
 {
 	const struct arch *const arch = remote->target->arch;
-	const struct thread *const thread = remote->thread;
+	struct thread *const thread = remote->thread;
 	uint8_t gregs[sizeof(thread->gregs)] __attribute__((aligned(8)));
 	size_t len;
 	int ret;
@@ -306,7 +161,9 @@ int remote_call(struct remote *remote, int32_t nr, const uint64_t args[6], int64
 	remote->injected = true;
 	ret = prepare(remote);
 	if (ret == 0)
-		ret = remote_run_call(thread->tid, sys_now_ns() + CALL_NS, born);
+		ret = remote_run(thread->tid, sys_now_ns() + REMOTE_CALL_NS, 2, thread->signal,
+				 born);
+	thread->signal = 0;
 	remote->lost = ret == -ETIMEDOUT || ret == -ESRCH;
 	if (ret == 0)
 		ret = remote_get_gregs(thread->tid, gregs, sizeof(gregs), &len);
@@ -315,14 +172,35 @@ int remote_call(struct remote *remote, int32_t nr, const uint64_t args[6], int64
 	return ret;
 }
 
+// FP state that our calls have cleared. From here on the frame brings back the same.
+static int set_cleared_fp(const struct remote *remote)
+{
+	const struct arch_remote *const facts = remote->target->arch->remote;
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)remote->fp.xstate,
+			     .iov_len = remote->fp.xstate_size };
+
+	if (!remote->injected || !facts->fp_is_cleared || !facts->fp_is_cleared(&remote->fp))
+		return 0;
+	return (int)remote_ptrace(PTRACE_SETREGSET, remote->thread->tid, facts->xstate_regset,
+				  (uintptr_t)&iov);
+}
+
 void remote_end(struct remote *remote)
 {
 	const struct thread *const thread = remote->thread;
 
 	if (!thread || remote->lost)
 		return;
-	if (remote->prepared)
-		set_sigmask(thread->tid, thread->sigmask);
+	// A call that was made to restart by hand must be made from user mode (restart.h).
+	if (remote->injected && remote->call_size && !thread->changed && remote_enter(remote) == 0)
+		remote->injected = remote->blocked = false;
+	if (remote->lost)
+		return;
+	remote->lost = set_cleared_fp(remote) < 0;
+	if (remote->lost)
+		return; // only the frame can bring it back
+	if (remote->blocked)
+		remote_set_sigmask(thread->tid, thread->sigmask);
 	// Those with which it is going to be detached anyway, should D die before that.
 	if (remote->injected &&
 	    remote_set_gregs(thread->tid, thread->changed ? thread->gregs_out : thread->gregs,
@@ -335,7 +213,7 @@ void remote_end(struct remote *remote)
 		return;
 	if (remote->prepared)
 		remote_ptrace(PTRACE_SETOPTIONS, thread->tid, 0, 0);
-	remote->prepared = false;
+	remote->prepared = remote->blocked = false;
 }
 
 int remote_wait_birth(pid_t tid, uint64_t deadline_ns)

@@ -47,18 +47,21 @@ static const struct arch_eintr_call *interrupted_call(const struct thread *threa
 
 	if (nr < 0 || arch_get_signed(arch, thread->gregs, arch->ret) != -EINTR)
 		return NULL;
-	for (size_t i = 0; i < arch->n_eintr_calls; i++) {
-		const struct arch_eintr_call *call = &arch->eintr_calls[i];
+	const struct arch_eintr_call *const call = restart_eintr_call(arch, nr);
 
-		if (call->nr != nr)
-			continue;
-		if (call->timeout == EINTR_TIMEOUT_IPC) {
-			const uint64_t which = argument(thread, arch, call->arg) & 0xffff;
+	if (call && call->timeout == EINTR_TIMEOUT_IPC) {
+		const uint64_t which = argument(thread, arch, call->arg) & 0xffff;
 
-			return which == IPC_SEMOP || which == IPC_SEMTIMEDOP ? call : NULL;
-		}
-		return call;
+		return which == IPC_SEMOP || which == IPC_SEMTIMEDOP ? call : NULL;
 	}
+	return call;
+}
+
+const struct arch_eintr_call *restart_eintr_call(const struct arch *arch, int64_t nr)
+{
+	for (size_t i = 0; i < arch->n_eintr_calls; i++)
+		if (arch->eintr_calls[i].nr == nr)
+			return &arch->eintr_calls[i];
 	return NULL;
 }
 
@@ -75,6 +78,10 @@ void restart_calls(struct freeze *freeze, bool strict_timeouts)
 
 		if (!call || (strict_timeouts && has_timeout(thread, arch, call)))
 			continue;
+		if (arch->rewinds) {
+			restart_rewind(freeze->target, thread);
+			continue;
+		}
 		arch_set(arch, thread->gregs_out, arch->ret, (uint64_t)-ERESTARTNOHAND);
 		thread->changed = true;
 	}

@@ -18,6 +18,7 @@ struct reader {
 	const struct freeze *freeze;
 	const struct target *target;
 	uint64_t tick_ns;
+	uint8_t *scratch;            // room for any regset
 	struct procfs_status status; // of the process
 	struct coresnap_error *err;
 };
@@ -156,6 +157,32 @@ static int keep_regset(const struct reader *r, const struct arch_regset *row, co
 	return 0;
 }
 
+static int alloc_scratch(struct reader *r)
+{
+	const struct arch *arch = r->snapshot->arch;
+	size_t size = 0;
+
+	for (size_t i = 0; i < arch->n_regsets; i++)
+		if (arch->regsets[i].max_size > size)
+			size = arch->regsets[i].max_size;
+	r->scratch = arena_alloc(r->snapshot->arena, size);
+	return r->scratch ? 0 : no_memory(r->err);
+}
+
+// The bytes of the note that the kernel would write of a regset, in r->scratch; 0: it writes none.
+static size_t read_regset(const struct reader *r, const struct thread *thread,
+			  const struct arch_regset *row)
+{
+	struct iovec iov = { .iov_base = r->scratch, .iov_len = row->max_size };
+
+	if (row->note_size)
+		memset(r->scratch, 0xff, row->max_size < 64 ? row->max_size : 64);
+	if (sys_call(SYS_ptrace, PTRACE_GETREGSET, thread->tid, row->type, &iov) < 0 ||
+	    iov.iov_len == 0 || (row->inactive && row->inactive(r->scratch, iov.iov_len)))
+		return 0;
+	return row->note_size ? row->note_size(r->scratch, iov.iov_len) : iov.iov_len;
+}
+
 // Asks for each regset of the row and keeps what answers: probing, not versions. The general
 // registers are those of the stop: by now some may have been made to restart a call.
 static int read_regsets(struct reader *r, const struct thread *thread, struct snap_thread *to)
@@ -164,14 +191,10 @@ static int read_regsets(struct reader *r, const struct thread *thread, struct sn
 	int ret = keep_regset(r, &arch->regsets[0], thread->gregs, thread->gregs_len, to);
 
 	for (size_t i = 1; i < arch->n_regsets && ret == 0; i++) {
-		const struct arch_regset *row = &arch->regsets[i];
-		uint8_t scratch[16384] __attribute__((aligned(64)));
-		struct iovec iov = { .iov_base = scratch, .iov_len = row->max_size };
+		const size_t size = read_regset(r, thread, &arch->regsets[i]);
 
-		if (sys_call(SYS_ptrace, PTRACE_GETREGSET, thread->tid, row->type, &iov) < 0 ||
-		    iov.iov_len == 0 || (row->inactive && row->inactive(scratch, iov.iov_len)))
-			continue;
-		ret = keep_regset(r, row, scratch, iov.iov_len, to);
+		if (size)
+			ret = keep_regset(r, &arch->regsets[i], r->scratch, size, to);
 	}
 	return ret;
 }
@@ -221,9 +244,14 @@ int snapshot_prepare(struct snapshot_options *options, const struct freeze *free
 static bool mask_may_be_lent(const struct arch *arch, const struct thread *thread)
 {
 	const int64_t ret = arch_get_signed(arch, thread->gregs, arch->ret);
+	const int64_t nr = arch_get_signed(arch, thread->gregs, arch->orig_nr);
 
-	return arch_get_signed(arch, thread->gregs, arch->orig_nr) >= 0 &&
-	       (ret == -ERESTARTNOHAND || ret == -EINTR);
+	if (!arch->rewinds)
+		return nr >= 0 && (ret == -ERESTARTNOHAND || ret == -EINTR);
+	for (size_t i = 0; i < arch->n_lending_calls; i++)
+		if (arch->lending_calls[i] == (int32_t)nr) // the kernel, too, takes it as an int
+			return true;
+	return false;
 }
 
 // Signals pending for the thread alone, and those that it blocks. Asking ptrace is twenty times
@@ -279,7 +307,7 @@ static int read_threads(struct reader *r, const struct snapshot_options *options
 	size_t first = 0;
 
 	s->threads = arena_alloc(s->arena, freeze->n_threads * sizeof(*s->threads));
-	if (!s->threads)
+	if (!s->threads || alloc_scratch(r) < 0)
 		return no_memory(r->err);
 	for (size_t i = 0; i < freeze->n_threads; i++)
 		if (freeze->threads[i].tid == first_tid)

@@ -44,6 +44,35 @@ static inline long sys_raw(long nr, long a, long b, long c, long d, long e, long
 			 : "a"(nr), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e), [f] "g"(f)
 			 : "memory");
 	return ret;
+#elif defined(__arm__)
+	register long r0 __asm__("r0") = a;
+	register long r1 __asm__("r1") = b;
+	register long r2 __asm__("r2") = c;
+	register long r3 __asm__("r3") = d;
+	register long r4 __asm__("r4") = e;
+	register long r5 __asm__("r5") = f;
+	long saved;
+
+	// The number travels in r7, which no constraint can name where it is Thumb's frame pointer.
+	__asm__ volatile("mov %[saved], r7; mov r7, %[nr]; svc #0; mov r7, %[saved]"
+			 : "+r"(r0), [saved] "=&r"(saved)
+			 : [nr] "r"(nr), "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5)
+			 : "memory");
+	return r0;
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = nr;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register long x5 __asm__("x5") = f;
+
+	__asm__ volatile("svc #0"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5)
+			 : "memory");
+	return x0;
 #else
 #error "no system call instruction for this architecture: add it here"
 #endif
@@ -53,6 +82,16 @@ static inline long sys_raw(long nr, long a, long b, long c, long d, long e, long
 #define sys_call(...) sys_call_pick(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 #define sys_call_pick(nr, a, b, c, d, e, f, ...) \
 	sys_raw((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+// A 64-bit argument behind an odd number of others. Arm's EABI passes it in an even register and
+// the next one.
+#if defined(__LP64__)
+#define SYS_WIDE_ODD(value) (value)
+#elif defined(__arm__)
+#define SYS_WIDE_ODD(value) 0, (uint32_t)(value), (uint32_t)((value) >> 32)
+#else
+#define SYS_WIDE_ODD(value) (uint32_t)(value), (uint32_t)((value) >> 32)
+#endif
 
 // Calls that a signal may interrupt before they did anything.
 #define sys_retry(...)                                \
@@ -81,20 +120,12 @@ static inline ssize_t sys_read(int fd, void *buf, size_t n)
 
 static inline ssize_t sys_pread(int fd, void *buf, size_t n, uint64_t offset)
 {
-#ifdef __LP64__
-	return sys_retry(SYS_pread64, fd, buf, n, offset);
-#else
-	return sys_retry(SYS_pread64, fd, buf, n, (uint32_t)offset, (uint32_t)(offset >> 32));
-#endif
+	return sys_retry(SYS_pread64, fd, buf, n, SYS_WIDE_ODD(offset));
 }
 
 static inline ssize_t sys_pwrite(int fd, const void *buf, size_t n, uint64_t offset)
 {
-#ifdef __LP64__
-	return sys_retry(SYS_pwrite64, fd, buf, n, offset);
-#else
-	return sys_retry(SYS_pwrite64, fd, buf, n, (uint32_t)offset, (uint32_t)(offset >> 32));
-#endif
+	return sys_retry(SYS_pwrite64, fd, buf, n, SYS_WIDE_ODD(offset));
 }
 
 static inline int64_t sys_lseek(int fd, int64_t offset, int whence)
@@ -146,7 +177,7 @@ static inline int sys_ftruncate(int fd, uint64_t size)
 #ifdef __LP64__
 	return (int)sys_retry(SYS_ftruncate, fd, size);
 #else
-	return (int)sys_retry(SYS_ftruncate64, fd, (uint32_t)size, (uint32_t)(size >> 32));
+	return (int)sys_retry(SYS_ftruncate64, fd, SYS_WIDE_ODD(size));
 #endif
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "target.h"
 
+#include <elf.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
@@ -315,4 +316,14 @@ int target_write(const struct target *target, uint64_t address, const void *buf,
 		done += (size_t)n;
 	}
 	return 0;
+}
+
+const struct arch *target_arch_of_exe(const struct target *target)
+{
+	const int fd guard(guard_close) = sys_openat(target->proc_fd, "exe", O_RDONLY, 0);
+	uint8_t head[20];
+
+	if (fd < 0 || sys_read(fd, head, sizeof(head)) != sizeof(head))
+		return NULL;
+	return arch_of_elf(head[EI_CLASS], (uint16_t)(head[18] | head[19] << 8)); // e_machine
 }

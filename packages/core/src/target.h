@@ -41,6 +41,9 @@ bool target_exited(const struct target *target);
 // Is it another program by now (execve since target_open)? Compares the executable's inode.
 bool target_execed(const struct target *target);
 
+// The row for the executable, before a thread was stopped; NULL when it cannot be known.
+const struct arch *target_arch_of_exe(const struct target *target);
+
 // Fills err for a PTRACE_SEIZE that the kernel refused with EPERM: names the gate that is closed.
 int target_refused(const struct target *target, pid_t tid, struct coresnap_error *err);
 

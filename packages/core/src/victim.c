@@ -23,6 +23,7 @@ enum {
 	MAIN_ROOM = 16384,
 	THREAD_ROOM = 65536,
 	LOOK_BACK = 32, // bytes of code
+	LOOKED_AT = 8,  // by arch_remote.loaded_nr
 	MAX_LOOKS = 64, // threads looked at closely: each look costs a few system calls
 };
 
@@ -47,14 +48,18 @@ static bool is_timed(const struct arch_remote *facts, int64_t nr)
 static int32_t loaded_nr(const struct target *target, uint64_t end)
 {
 	const struct arch_remote *const facts = target->arch->remote;
-	uint8_t code[LOOK_BACK];
-	int32_t nr;
+	const uint64_t start = end - LOOK_BACK;
+	uint8_t code[LOOK_BACK + LOOKED_AT] = { 0 };
 
-	if (!facts->load_nr || target_read(target, end - LOOK_BACK, code, LOOK_BACK) != LOOK_BACK)
+	if (target_read(target, start, code, LOOK_BACK) != LOOK_BACK)
 		return -1;
-	for (size_t at = LOOK_BACK - sizeof(nr) - 1; at > 0; at--) {
-		memcpy(&nr, code + at + 1, sizeof(nr));
-		if (code[at] == facts->load_nr && is_timed(facts, nr))
+	for (size_t at = LOOK_BACK; at-- > 0;) {
+		// Thumb code, too: instructions of two bytes.
+		if ((start + at) % (facts->code_align > 2 ? 2 : facts->code_align))
+			continue;
+		const int32_t nr = facts->loaded_nr(code + at);
+
+		if (nr >= 0 && is_timed(facts, nr))
 			return nr;
 	}
 	return -1;
@@ -74,7 +79,7 @@ static int32_t original_nr(const struct target *target, const struct thread *thr
 
 	if (memory && memory->tid == thread->tid && memory->pc == pc)
 		return memory->nr;
-	const int32_t nr = loaded_nr(target, pc - facts->call_size);
+	const int32_t nr = loaded_nr(target, arch->rewinds ? pc : pc - facts->call_size);
 
 	if (nr >= 0 || !facts->entry_words ||
 	    target_read(target, sp + facts->entry_words * arch->word, word, arch->word) !=
@@ -83,15 +88,53 @@ static int32_t original_nr(const struct target *target, const struct thread *thr
 	return loaded_nr(target, arch_get(arch, word, 0));
 }
 
+static const uint8_t *gregs_of(const struct thread *thread)
+{
+	return thread->changed ? thread->gregs_out : thread->gregs;
+}
+
+// Bytes of the system call instruction that the thread stands before, or 0.
+static unsigned int call_size(const struct target *target, const struct thread *thread)
+{
+	const struct arch *const arch = target->arch;
+	const uint8_t *const gregs = gregs_of(thread);
+	uint8_t code[4] = { 0 };
+
+	if (target_read(target, arch_get(arch, gregs, arch->pc), code, sizeof(code)) < 2)
+		return 0;
+	return arch->remote->call_at(gregs, code);
+}
+
+// Where the kernel has put the registers back, and a thread that is just about to make a call looks
+// like one that was interrupted in it. For both it is right to make the call.
+static enum rank rank_rewound(const struct target *target, const struct thread *thread)
+{
+	const struct arch *const arch = target->arch;
+	const uint8_t *const gregs = gregs_of(thread);
+	const int32_t nr = (int32_t)(uint32_t)arch_get(arch, gregs, arch->orig_nr);
+	const int32_t ret = (int32_t)(uint32_t)arch_get(arch, gregs, arch->ret);
+
+	// At the end of an injected call do_signal() would take such a value for its result.
+	if (ret >= -516 && ret <= -512)
+		return RANKS;
+	if (!call_size(target, thread))
+		return RANK_USER;
+	if (nr == arch->remote->nr.restart_syscall)
+		return RANK_AGAIN;
+	return is_timed(arch->remote, nr) ? RANK_TIMED : RANK_REEXECUTE;
+}
+
 static enum rank rank_thread(const struct target *target, const struct thread *thread)
 {
 	const struct arch *const arch = target->arch;
-	const uint8_t *const gregs = thread->changed ? thread->gregs_out : thread->gregs;
+	const uint8_t *const gregs = gregs_of(thread);
 	const int64_t call = arch_get_signed(arch, gregs, arch->orig_nr);
 	const int64_t ret = arch_get_signed(arch, gregs, arch->ret);
 
 	if (thread->state != THREAD_STOPPED || thread->gregs_len != arch->gregs_size)
 		return RANKS;
+	if (arch->rewinds)
+		return rank_rewound(target, thread);
 	// -512 to -516 are the kernel's own (include/linux/errno.h), on their way to a restart.
 	if (call < 0 || ret < -516 || ret > -512)
 		return call == arch->remote->nr.vfork ? RANKS : RANK_USER;
@@ -112,7 +155,11 @@ static bool find_restart(const struct target *target, const struct victim_memory
 	else if (rank == RANK_AGAIN)
 		victim->restart_nr = original_nr(target, thread, memory);
 	else
-		victim->restart_nr = (int32_t)arch_get_signed(arch, thread->gregs, arch->orig_nr);
+		victim->restart_nr =
+			(int32_t)arch_get_signed(arch, gregs_of(thread), arch->orig_nr);
+	if (arch->rewinds && rank != RANK_USER)
+		victim->call_size = (uint8_t)call_size(target, thread);
+	victim->timed = rank == RANK_TIMED;
 	return rank != RANK_AGAIN || victim->restart_nr >= 0;
 }
 
@@ -142,22 +189,46 @@ static const struct mapping *mapping_at(const struct maps *maps, uint64_t addres
 static uint64_t thread_pointer(const struct target *target, const struct thread *thread)
 {
 	const struct arch_remote *const facts = target->arch->remote;
-	uint8_t tls[64] __attribute__((aligned(8)));
+	uint8_t tls[64] __attribute__((aligned(8))) = { 0 };
 	struct iovec iov = { .iov_base = tls, .iov_len = sizeof(tls) };
 
-	if (facts->tls_regset &&
-	    remote_ptrace(PTRACE_GETREGSET, thread->tid, facts->tls_regset, (uintptr_t)&iov) < 0)
-		return 0;
-	return facts->thread_pointer(thread->gregs, tls, facts->tls_regset ? iov.iov_len : 0);
+	if (!facts->tls_regset)
+		return facts->thread_pointer(thread->gregs, tls, 0);
+	if (remote_ptrace(PTRACE_GETREGSET, thread->tid, facts->tls_regset, (uintptr_t)&iov) < 0) {
+		iov.iov_len = target->arch->word;
+		if (!facts->tls_request ||
+		    remote_ptrace((long)facts->tls_request, thread->tid, 0, (uintptr_t)tls) < 0)
+			return 0;
+	}
+	return facts->thread_pointer(thread->gregs, tls, iov.iov_len);
+}
+
+// Is the thread's id, as the thread itself sees it, in the C library's block below an address?
+static bool has_id_below(const struct target *target, const struct mapping *m, uint64_t address,
+			 const struct procfs_status *status)
+{
+	const size_t most = target->arch->remote->tls_below;
+	const size_t size = address - m->start < most ? (size_t)(address - m->start) : most;
+	const pid_t id = status->ns_depth ? status->ns_pid[status->ns_depth - 1] : 0;
+	uint8_t bytes[4096];
+
+	if (address % 4 || most > sizeof(bytes) ||
+	    target_read(target, address - size, bytes, size) != (ssize_t)size)
+		return false;
+	for (size_t at = size % 4; at < size; at += 4)
+		if (memcmp(bytes + at, &id, sizeof(id)) == 0)
+			return id != 0;
+	return false;
 }
 
 // Is the stack pointer in a stack that has room? The main stack is known by name. A thread's is
-// known by the TLS block that the C library puts at its top, whose first word is its own address
-// (the x86 ABIs ask for that). What lies below the pointer of a goroutine or a coroutine, or on an
-// alternate stack, may be in use. (A program may carve a coroutine's stack out of a thread's own;
-// then the bytes below are put back all the same, unless the dumper dies meanwhile.)
+// known by the block that the C library puts at its top: its first word is its own address (the x86
+// ABIs ask for that), or the thread's id is in it. What lies below the pointer of a goroutine or a
+// coroutine, or on an alternate stack, may be in use. (A program may carve a coroutine's stack out
+// of a thread's own; then the bytes below are put back all the same, unless the dumper dies
+// meanwhile.)
 static bool has_room(const struct target *target, const struct maps *maps,
-		     const struct thread *thread)
+		     const struct thread *thread, const struct procfs_status *status)
 {
 	const struct arch *const arch = target->arch;
 	const uint64_t sp = arch_get(arch, thread->gregs, arch->sp);
@@ -173,7 +244,11 @@ static bool has_room(const struct target *target, const struct maps *maps,
 		return false;
 	const uint64_t tp = thread_pointer(target, thread);
 
-	return tp >= sp && tp < m->end && target_read(target, tp, word, arch->word) == arch->word &&
+	if (tp < sp || tp >= m->end)
+		return false;
+	if (arch->remote->tls_below)
+		return has_id_below(target, m, tp, status);
+	return target_read(target, tp, word, arch->word) == arch->word &&
 	       arch_get(arch, word, 0) == tp;
 }
 
@@ -229,6 +304,23 @@ static bool line_has(const char *text, const char *line, const char *word)
 	return found && end && found < end;
 }
 
+// What a regset tells against the thread, or NULL.
+static const char *refusal(const struct arch_remote *facts, pid_t tid)
+{
+	uint8_t bytes[64] __attribute__((aligned(8)));
+
+	for (size_t i = 0; i < sizeof(facts->refusals) / sizeof(facts->refusals[0]); i++) {
+		const struct arch_refusal *const row = &facts->refusals[i];
+		struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+
+		if (row->regset &&
+		    remote_ptrace(PTRACE_GETREGSET, tid, row->regset, (uintptr_t)&iov) == 0 &&
+		    row->refuses(bytes, iov.iov_len))
+			return row->why;
+	}
+	return NULL;
+}
+
 static int look_closely(const struct target *target, const struct maps *maps, struct victim *victim,
 			struct coresnap_error *err)
 {
@@ -261,6 +353,10 @@ static int look_closely(const struct target *target, const struct maps *maps, st
 			      "has a shadow stack: it would fault on a return address "
 			      "that it did not push",
 			      other);
+	const char *const why = refusal(facts, thread->tid);
+
+	if (why)
+		return refuse(err, thread, why, other);
 	if (dispatches_calls(thread->tid))
 		return refuse(err, thread,
 			      "has its system calls dispatched to user space "
@@ -268,12 +364,17 @@ static int look_closely(const struct target *target, const struct maps *maps, st
 			      other);
 	if (in_rseq(target, thread))
 		return refuse(err, thread, "is in a restartable sequence", "Try again");
-	if (!has_room(target, maps, thread))
+	if (!has_room(target, maps, thread, &status))
 		return refuse(err, thread,
 			      "is not on a stack that is known to have room for a "
 			      "signal frame (a coroutine's or alternate stack?)",
 			      other);
 	return 0;
+}
+
+uint64_t victim_pc(const struct arch *arch, const struct victim *victim)
+{
+	return victim->call_size ? arch_get(arch, gregs_of(victim->thread), arch->pc) : 0;
 }
 
 int victim_choose(struct victim *victim, struct freeze *freeze, const struct maps *maps,

@@ -22,6 +22,8 @@ struct victim {
 	struct thread *thread;
 	int32_t restart_nr; // the call to restart if it must start anew, or -1
 	int seccomp;        // 0, or 2 for a filter
+	uint8_t call_size;  // where it stands before that call: bytes of the instruction; else 0
+	bool timed;         // and the call may have been interrupted with time remaining
 };
 
 // Chooses among the stopped threads: one in user mode before one whose call restarts by plain
@@ -30,5 +32,10 @@ struct victim {
 // failure err tells why the best one was refused.
 int must_check victim_choose(struct victim *victim, struct freeze *freeze, const struct maps *maps,
 			     const struct victim_memory *memory, struct coresnap_error *err);
+
+// Where it stands before a system call instruction, else an address that is nobody's. Injected
+// calls must not run on that very instruction: the kernel would take them for the restart of its
+// own call (restart_addr in do_signal of arch/arm/kernel/signal.c and arch/arm64/kernel/signal.c).
+uint64_t victim_pc(const struct arch *arch, const struct victim *victim);
 
 #endif

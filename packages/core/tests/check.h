@@ -49,6 +49,16 @@
 		_exit(CHECK_SKIP);                                                       \
 	} while (0)
 
+// An emulator (qemu-user) shows its own process in /proc, or part of what the program would see.
+#ifndef CHECK_EMULATED
+#define CHECK_EMULATED 0
+#endif
+#define SKIP_EMULATED()                                                                  \
+	do {                                                                             \
+		if (CHECK_EMULATED)                                                      \
+			SKIP("/proc is not that of the program under an emulator");      \
+	} while (0)
+
 struct check_case {
 	const char *name;
 	void (*run)(void);

@@ -2,8 +2,9 @@
 // Makes a copy of a process and ends it, for test_copy_kill.py.
 //
 // copy_driver PID [hold]: with hold it prints "COPY HELPER" when the copy has settled and waits for
-// a byte on standard input. CORESNAP_KILL_AT=N: kills itself at the Nth kill point. Prints how many
-// there are, and what the pause was spent on.
+// a byte on standard input. CORESNAP_KILL_AT=N: kills itself at the Nth kill point.
+// CORESNAP_SEND=N: sends signal N to the target while that is stopped, after the copy was made.
+// Prints how many kill points there are, and what the pause was spent on.
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,10 @@ static int make(struct target *target, struct freeze *freeze, struct copy *copy,
 	copy_prepare(copy, target);
 	coresnap_step();
 	freeze_init(freeze, target, freeze->arena);
+	ret = freeze_seize(freeze, err);
+	if (ret < 0)
+		return ret;
+	restart_look(freeze);
 	ret = freeze_stop(freeze, 5000000000, err);
 	coresnap_step();
 	if (ret == 0)
@@ -55,7 +60,7 @@ static int make(struct target *target, struct freeze *freeze, struct copy *copy,
 
 int main(int argc, char **argv)
 {
-	const char *const at = getenv("CORESNAP_KILL_AT");
+	const char *const at = getenv("CORESNAP_KILL_AT"), *const send = getenv("CORESNAP_SEND");
 	struct coresnap_error err = { 0 };
 	struct arena arena;
 	struct freeze freeze = { .arena = &arena };
@@ -69,6 +74,8 @@ int main(int argc, char **argv)
 	arena_init(&arena);
 	int ret = make(&target, &freeze, &copy, &err);
 
+	if (send)
+		kill(target.pid, atoi(send));
 	freeze_thaw(&freeze);
 	coresnap_step();
 	if (ret == 0)

@@ -11,7 +11,7 @@ struct hand {
 	struct snapshot s;
 	struct snap_thread threads[2];
 	struct mapping maps[4];
-	uint8_t gregs[2][216];
+	uint8_t gregs[2][272];
 	uint8_t fp[5];
 	uint8_t xstate[576];
 	uint8_t auxv[32];
@@ -50,6 +50,12 @@ static inline void hand_file(struct mapping *m, uint64_t inode, uint64_t offset,
 	m->name_len = (uint32_t)strlen(name);
 }
 
+// A register note whose length varies, or the last one: NT_X86_XSTATE, NT_ARM_VFP, NT_ARM_SVE.
+static inline uint32_t hand_extra(const struct arch *arch)
+{
+	return arch == &arch_arm ? 0x400 : arch == &arch_aarch64 ? 0x405 : 0x202;
+}
+
 static inline void hand_threads(struct hand *h, const struct arch *arch)
 {
 	for (unsigned int i = 0; i < 2; i++) {
@@ -67,8 +73,8 @@ static inline void hand_threads(struct hand *h, const struct arch *arch)
 	memset(h->fp, 0xf0, sizeof(h->fp));
 	memset(h->xstate, 0xe0, sizeof(h->xstate));
 	hand_add(&h->threads[0], arch, 2, h->fp, sizeof(h->fp)); // NT_PRFPREG
-	hand_add(&h->threads[0], arch, 0x202, h->xstate, sizeof(h->xstate)); // NT_X86_XSTATE
-	hand_add(&h->threads[1], arch, 0x202, h->xstate, 3);
+	hand_add(&h->threads[0], arch, hand_extra(arch), h->xstate, sizeof(h->xstate));
+	hand_add(&h->threads[1], arch, hand_extra(arch), h->xstate, 3);
 }
 
 static inline void hand_init(struct hand *h, const struct arch *arch)
@@ -104,7 +110,7 @@ static inline void hand_init(struct hand *h, const struct arch *arch)
 		.auxv = h->auxv,
 		.auxv_size = sizeof(h->auxv),
 		.process_note = h->layout,
-		.process_note_size = sizeof(h->layout),
+		.process_note_size = arch->process_note ? sizeof(h->layout) : 0,
 		.file_note_limit = 4 << 20,
 		.maps = { .arena = &h->arena, .list = h->maps, .n = 4, .cap = 4 },
 	};

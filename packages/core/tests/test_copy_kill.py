@@ -36,7 +36,8 @@ THREADS = 2
 # fmt: off
 MODULES = [
     "arena", "copy", "copy_release", "copy_self", "copy_settle", "error", "freeze", "gadget",
-    "maps", "procfs", "remote", "restart", "seccomp", "target", "victim",
+    "maps", "procfs", "remote", "remote_entry", "remote_frame", "restart",
+    "restart_rewind", "seccomp", "target", "victim",
 ]
 # fmt: on
 SOURCES = [*sorted((SRC / "arch").glob("*.c")), *(SRC / f"{name}.c" for name in MODULES)]

@@ -141,6 +141,48 @@ static void elf32_headers(void)
 	check_segments(&plan, &h.s);
 }
 
+// The four architectures differ in class and e_machine, and none sets flags.
+static void machines(void)
+{
+	static const struct {
+		const struct arch *arch;
+		uint8_t elf_class;
+		uint16_t machine;
+	} rows[] = { { &arch_x86_64, 2, 62 }, { &arch_i386, 1, 3 },
+		     { &arch_arm, 1, 40 }, { &arch_aarch64, 2, 183 } };
+	static struct hand h;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		hand_init(&h, rows[i].arch);
+		const struct plan plan = build(&h.s);
+		uint16_t machine;
+		uint32_t flags;
+
+		memcpy(&machine, plan.head + 18, sizeof(machine));
+		memcpy(&flags, plan.head + (rows[i].elf_class == 2 ? 48 : 36), sizeof(flags));
+		CHECK_EQ(plan.head[4], rows[i].elf_class);
+		CHECK_EQ(machine, rows[i].machine);
+		CHECK_EQ(flags, 0);
+		check_segments(&plan, &h.s);
+	}
+}
+
+// A kernel of AArch64 may have pages of 64 KiB: data begins on one, and p_align says so.
+static void large_pages(void)
+{
+	static struct hand h;
+	Elf64_Phdr phdr;
+
+	hand_init(&h, &arch_aarch64);
+	h.s.page_size = 65536;
+	const struct plan plan = build(&h.s);
+
+	CHECK_EQ(plan.segments[0].offset, 65536);
+	memcpy(&phdr, plan.head + 64 + 56, sizeof(phdr));
+	CHECK_EQ(phdr.p_offset, 65536);
+	CHECK_EQ(phdr.p_align, 65536);
+}
+
 // Headers that just fill a page, and that need one byte more.
 static void data_begins_on_a_page(void)
 {
@@ -282,6 +324,8 @@ static void nothing_mapped(void)
 static const struct check_case cases[] = {
 	CASE(elf64_headers),
 	CASE(elf32_headers),
+	CASE(machines),
+	CASE(large_pages),
 	CASE(data_begins_on_a_page),
 	CASE(more_segments_than_a_header_counts),
 	CASE(elf32_too_large),

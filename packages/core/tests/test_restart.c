@@ -240,9 +240,22 @@ static void find_arch(void)
 {
 	CHECK(arch_find(216, 2) == &arch_x86_64);
 	CHECK(arch_find(68, 1) == &arch_i386);
+	CHECK(arch_find(72, 1) == &arch_arm);
+	CHECK(arch_find(272, 2) == &arch_aarch64);
 	CHECK(!arch_find(216, 1)); // x32
-	CHECK(!arch_find(68, 2));
+	CHECK(!arch_find(68, 2));  // a 64-bit process, by a 32-bit dumper
+	CHECK(!arch_find(72, 2));
 	CHECK(!arch_find(0, 0));
+	// The executable could not be read.
+	CHECK(arch_find(216, 0) == &arch_x86_64);
+	CHECK(arch_find(68, 0) == &arch_i386);
+	CHECK(arch_find(72, 0) == &arch_arm);
+	CHECK(arch_find(272, 0) == &arch_aarch64);
+	CHECK(arch_of_elf(2, 62) == &arch_x86_64);
+	CHECK(arch_of_elf(1, 3) == &arch_i386);
+	CHECK(arch_of_elf(1, 40) == &arch_arm);
+	CHECK(arch_of_elf(2, 183) == &arch_aarch64);
+	CHECK(!arch_of_elf(1, 62)); // x32
 }
 
 static void register_words(void)

@@ -1,17 +1,29 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "arch.h"
 
+#include <elf.h>
 #include <string.h>
 
 static const struct arch *const rows[] = {
 	&arch_x86_64,
 	&arch_i386,
+	&arch_arm,
+	&arch_aarch64,
 };
 
 const struct arch *arch_find(size_t gregs_size, uint8_t elf_class)
 {
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (rows[i]->gregs_size == gregs_size && rows[i]->elf_class == elf_class)
+		if (rows[i]->gregs_size == gregs_size &&
+		    (rows[i]->elf_class == elf_class || elf_class == ELFCLASSNONE))
+			return rows[i];
+	return NULL;
+}
+
+const struct arch *arch_of_elf(uint8_t elf_class, uint16_t machine)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i]->machine == machine && rows[i]->elf_class == elf_class)
 			return rows[i];
 	return NULL;
 }

@@ -19,6 +19,10 @@ struct arch_regset {
 	uint32_t max_size; // bytes that a buffer must offer; a multiple of the regset's unit
 	// Does the kernel leave this note out although PTRACE_GETREGSET answers? NULL: never.
 	bool (*inactive)(const void *bytes, size_t size);
+	// How long is the kernel's note? PTRACE_GETREGSET tells what there was room for, which is
+	// more where a register's length varies (ptrace_regset in kernel/ptrace.c). The bytes
+	// behind the first 16 were 0xff before it was asked. NULL: as long as it tells.
+	size_t (*note_size)(const void *bytes, size_t size);
 };
 
 // An interrupted call that the kernel fails with EINTR after a stop though no signal came
@@ -58,6 +62,15 @@ struct arch {
 	uint16_t orig_nr; // the register that holds its number (x86: orig_ax), sign-extended word
 	uint16_t args[6]; // argument registers of a system call
 
+	// Does the kernel put pc and the first argument of a call that it will restart back before
+	// the stop (do_signal in arch/arm/kernel/signal.c, arch/arm64/kernel/signal.c)? Then `ret`
+	// tells nothing but -EINTR, and `orig_nr` is a register that also the program writes.
+	bool rewinds;
+	uint16_t orig_arg0; // where `rewinds`: the first argument, which a result hides; 0: unseen
+	// Where `rewinds`: calls that set a signal mask while they wait.
+	const int32_t *lending_calls;
+	size_t n_lending_calls;
+
 	const struct arch_eintr_call *eintr_calls;
 	size_t n_eintr_calls;
 
@@ -71,15 +84,21 @@ struct arch {
 };
 
 // The most regsets a row has, and the most bytes of a process note.
-#define ARCH_MAX_REGSETS      8
+#define ARCH_MAX_REGSETS      18
 #define ARCH_MAX_PROCESS_NOTE 1024
 
 extern const struct arch arch_x86_64;
 extern const struct arch arch_i386;
+extern const struct arch arch_arm;
+extern const struct arch arch_aarch64;
 
 // The row for a process whose general registers have this many bytes and whose executable is of
-// this class; NULL when there is none (x32, an architecture not ported yet).
+// this class (ELFCLASSNONE: not known); NULL when there is none (x32, a 64-bit process looked at by
+// a 32-bit dumper, an architecture not ported yet).
 const struct arch *arch_find(size_t gregs_size, uint8_t elf_class);
+
+// The row for an executable of this class and e_machine, or NULL.
+const struct arch *arch_of_elf(uint8_t elf_class, uint16_t machine);
 
 // A word of a register block, zero-extended.
 uint64_t arch_get(const struct arch *arch, const void *gregs, uint16_t offset);

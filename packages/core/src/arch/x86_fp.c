@@ -77,3 +77,11 @@ void x86_put_fp(void *block, const struct arch_fp *fp)
 	memcpy(to + SW_BYTES + 16, &size, sizeof(size));
 	memcpy(to + used.size, &magic2, sizeof(magic2));
 }
+
+int32_t x86_loaded_nr(const uint8_t *code)
+{
+	int32_t nr;
+
+	memcpy(&nr, code + 1, sizeof(nr));
+	return code[0] == 0xb8 && nr >= 0 ? nr : -1;
+}

@@ -13,4 +13,7 @@
 size_t x86_fp_size(const struct arch_fp *fp);
 void x86_put_fp(void *block, const struct arch_fp *fp);
 
+// struct arch_remote, loaded_nr: mov $constant, %eax
+int32_t x86_loaded_nr(const uint8_t *code);
+
 #endif
