@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import capstone
+if TYPE_CHECKING:
+    import capstone
 
 # The longest instruction of x86 has 15 bytes.
 _X86_LONGEST = 15
@@ -23,6 +25,8 @@ class Instruction:
 
 
 def _engine(arch: str, thumb: bool) -> capstone.Cs:
+    import capstone  # here, so that all else works where it is not installed
+
     if arch == "arm":
         mode = capstone.CS_MODE_THUMB if thumb else capstone.CS_MODE_ARM
         return capstone.Cs(capstone.CS_ARCH_ARM, mode)

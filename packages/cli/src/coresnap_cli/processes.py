@@ -9,8 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from coresnap_cli.escape import printable, printable_args
 from coresnap_cli.exit_codes import ExitCode
 from coresnap_cli.paths import is_file
@@ -40,6 +38,8 @@ class Process:
 
 def running() -> list[Process]:
     """Every process that can be seen, except this one."""
+    import psutil  # here, so that all else works where it is not installed
+
     found = []
     for process in psutil.process_iter(["pid", "name", "exe", "cmdline", "create_time"]):
         info = process.info
