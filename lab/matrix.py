@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the lab runs: frozen rows of scenario × width × user, each compared by every method."""
+"""What the lab runs: frozen rows of machine × scenario × width × user, each by every method."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lab.longform import HOLDS
+from lab.architectures import ARCHITECTURES, ARM, ARM64, X86_32, X86_64
+from lab.longform import FULL, HOLDS
 
 METHODS = ("stop", "fork")
 WIDTHS = ("x86-64", "x86-32")
@@ -15,6 +16,23 @@ ONLY_64 = ("x86-64",)
 ONLY_32 = ("x86-32",)
 
 NOBODY = 65534
+
+GUESTS = tuple(architecture.name for architecture in ARCHITECTURES)
+ARMS = (ARM.name, ARM64.name)
+X86S = (X86_32.name, X86_64.name)
+
+# Kernels that every guest has in the everyday run, then those of the long form only.
+STOCK = "stock-6.1"
+OWN = "own-6.1"
+_KERNELS = {name: (STOCK, OWN) if name in (ARM.name, X86_64.name) else (STOCK,) for name in GUESTS}
+_MORE_KERNELS = {
+    X86_32.name: (OWN, "own-6.12"),
+    X86_64.name: ("own-6.12", "own-6.1-no-core"),
+    ARM.name: ("own-6.12", "own-6.1-no-lpae", "own-6.1-no-core"),
+    ARM64.name: (OWN, "own-6.12"),
+}
+# What a 64-bit guest runs besides its own programs.
+_COMPAT = {X86_64.name: X86_32.name, ARM64.name: ARM.name}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +50,11 @@ class Scenario:
     ``widths`` are built and run; ``nobody`` are the widths that also run without privileges,
     ``itself`` those at which the program also dumps itself, with libcoresnap linked into it, and
     ``by_32`` those at which a dumper built for x86-32 dumps it too.
+    ``guests`` are the architectures whose guests hold it at their own width; with ``compat`` those
+    of 64 bits hold it at 32 bits too, dumped by their own dumper, and with ``compat_only`` at no
+    other width. ``brief`` scenarios are held on
+    every kernel in the everyday run, the others on Debian's only. ``memory`` is what a guest has,
+    in MiB.
     ``argv0`` and ``exe`` are the names that the program runs under, bytes because they may be
     anything. ``tmpfs`` puts the row's directory on /dev/shm: its core has more bytes (nearly all
     holes) than a file of ext4 can have. ``kernel_core`` says whether the kernel writes one too,
@@ -54,6 +77,11 @@ class Scenario:
     exe: bytes = b""
     sysctls: tuple[Sysctl, ...] = ()
     verdicts: tuple[str, ...] = ()
+    guests: tuple[str, ...] = ()
+    compat: bool = False
+    compat_only: bool = False
+    brief: bool = False
+    memory: int = 384
 
 
 # Rows that take longest come first, so that no worker is left with one of them at the end.
@@ -83,7 +111,12 @@ SCENARIOS = (
         itself=BOTH,
         by_32=ONLY_32,
         verdicts=ONLY_32,
+        guests=GUESTS,
+        compat=True,
+        brief=True,
     ),
+    # Without the first pages of ELF files, which all others have.
+    Scenario(name="filter", source="one_thread", args=(b"0x01",)),
     Scenario(
         name="threads-64",
         source="threads",
@@ -93,6 +126,9 @@ SCENARIOS = (
         itself=BOTH,
         by_32=ONLY_32,
         verdicts=ONLY_64,
+        guests=GUESTS,
+        compat=True,
+        brief=True,
     ),
     Scenario(
         name="maps-zoo",
@@ -101,6 +137,8 @@ SCENARIOS = (
         nobody=ONLY_64,
         by_32=ONLY_32,
         verdicts=ONLY_64,
+        guests=GUESTS,
+        brief=True,
     ),
     Scenario(
         name="hugetlb",
@@ -108,14 +146,32 @@ SCENARIOS = (
         widths=BOTH,
         # Two pages for each of two rows at once, and as many again for copies made by fork.
         sysctls=(Sysctl(path="vm/nr_hugepages", at_least=8),),
+        guests=GUESTS,
     ),
-    Scenario(name="fpu", source="fpu", widths=BOTH, by_32=ONLY_32, verdicts=ONLY_64),
-    Scenario(name="signals", source="signals", widths=BOTH, verdicts=ONLY_64),
-    Scenario(name="altstack", source="altstack", widths=BOTH, verdicts=BOTH),
-    Scenario(name="tls", source="tls", widths=BOTH, verdicts=ONLY_64),
-    Scenario(name="static", source="tls", widths=BOTH, static=True, verdicts=ONLY_64),
     Scenario(
-        name="stopped", source="threads", args=(b"5",), widths=BOTH, stopped=True, verdicts=ONLY_64
+        name="fpu",
+        source="fpu",
+        widths=BOTH,
+        by_32=ONLY_32,
+        verdicts=ONLY_64,
+        guests=GUESTS,
+        brief=True,
+        compat=True,
+    ),
+    Scenario(name="signals", source="signals", widths=BOTH, verdicts=ONLY_64, guests=GUESTS),
+    Scenario(name="altstack", source="altstack", widths=BOTH, verdicts=BOTH, guests=GUESTS),
+    Scenario(name="tls", source="tls", widths=BOTH, verdicts=ONLY_64, guests=GUESTS),
+    Scenario(
+        name="static", source="tls", widths=BOTH, static=True, verdicts=ONLY_64, guests=GUESTS
+    ),
+    Scenario(
+        name="stopped",
+        source="threads",
+        args=(b"5",),
+        widths=BOTH,
+        stopped=True,
+        verdicts=ONLY_64,
+        guests=GUESTS,
     ),
     Scenario(
         name="hostile-names",
@@ -124,6 +180,7 @@ SCENARIOS = (
         exe=b"\x1b[2J[red]\n\xff (deleted)",
         widths=BOTH,
         verdicts=ONLY_64,
+        guests=GUESTS,
     ),
     Scenario(
         name="blocked",
@@ -132,18 +189,53 @@ SCENARIOS = (
         widths=BOTH,
         nobody=ONLY_64,
         by_32=ONLY_32,
+        guests=GUESTS,
+        compat=True,
+        brief=True,
     ),
+    # What only some architectures have.
+    Scenario(name="descriptors", source="descriptors", widths=BOTH, guests=X86S),
+    Scenario(
+        name="high-registers",
+        source="high_registers",
+        widths=ONLY_32,
+        guests=(X86_64.name,),
+        compat=True,
+        compat_only=True,
+    ),
+    Scenario(name="thumb", source="thumb", widths=(), guests=ARMS, compat=True, compat_only=True),
+    Scenario(name="kuser", source="kuser", widths=(), guests=ARMS, compat=True, compat_only=True),
+    Scenario(name="sve", source="sve", widths=(), guests=(ARM64.name,)),
+    Scenario(name="control", source="control", widths=(), guests=(ARM64.name,), brief=True),
+    Scenario(name="sme", source="sme", widths=(), guests=(ARM64.name,)),
     # Never the same twice, so not compared with the kernel's core but with its own law.
-    Scenario(name="busy", source="busy", widths=BOTH, compared=False),
+    Scenario(name="busy", source="busy", widths=BOTH, compared=False, guests=GUESTS),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
+class Guest:
+    """A machine to hold a row in: an architecture's name and a kernel's."""
+
+    architecture: str
+    kernel: str
+
+    @property
+    def name(self) -> str:
+        """As in ``arm/stock-6.1``."""
+        return f"{self.architecture}/{self.kernel}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One hold: a scenario at one width as one user. Its cores are taken by every method."""
+    """One hold: a scenario at one width as one user. Its cores are taken by every method.
+
+    ``width`` is the architecture of the program, ``guest`` the machine, None for this one.
+    """
 
     scenario: Scenario
     width: str
+    guest: Guest | None = None
     nobody: bool = False
     itself: bool = False
     by_32: bool = False
@@ -151,11 +243,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """As in ``threads-64/x86-64`` or ``threads-64/x86-64/nobody``; also the test's id.
+        """As in ``threads-64/x86-64/nobody`` or ``arm/stock-6.1/fpu/arm``; also the test's id.
 
         In the long form ``/hold-2`` and so on are the same again.
         """
-        parts = [self.scenario.name, self.width]
+        parts = [self.guest.name] if self.guest else []
+        parts += [self.scenario.name, self.width]
         if self.nobody:
             parts.append("nobody")
         if self.itself:
@@ -167,8 +260,12 @@ class Row:
         return "/".join(parts)
 
 
-def rows() -> Iterator[Row]:
-    """Every row once, in the order of the table."""
+def kernels(architecture: str) -> tuple[str, ...]:
+    """The kernels that this architecture's guests have in this run."""
+    return _KERNELS[architecture] + (_MORE_KERNELS[architecture] if FULL else ())
+
+
+def _here() -> Iterator[Row]:
     for scenario in SCENARIOS:
         for width in scenario.widths:
             yield Row(scenario=scenario, width=width)
@@ -180,5 +277,35 @@ def rows() -> Iterator[Row]:
             yield Row(scenario=scenario, width=width, by_32=True)
 
 
+def _in(guest: Guest) -> Iterator[Row]:
+    for scenario in SCENARIOS:
+        if guest.architecture not in scenario.guests:
+            continue
+        if guest.kernel != STOCK and not (scenario.brief or FULL):
+            continue
+        row = Row(scenario=scenario, width=guest.architecture, guest=guest)
+        narrow = _COMPAT.get(guest.architecture) if scenario.compat else None
+        if narrow:
+            yield replace(row, width=narrow)
+            if scenario.compat_only:
+                continue
+        yield row
+        if scenario.nobody:
+            yield replace(row, nobody=True)
+        if scenario.itself:
+            yield replace(row, itself=True)
+
+
+def rows() -> Iterator[Row]:
+    """Every row once, in the order of the table: this machine's, then guest by guest."""
+    yield from _here()
+    for name in GUESTS:
+        for kernel in kernels(name):
+            yield from _in(Guest(architecture=name, kernel=kernel))
+
+
 ONCE = tuple(rows())
-ROWS = tuple(replace(row, hold=hold) for hold in range(1, HOLDS + 1) for row in ONCE)
+# Guests are slow, and the same at every start: holding them again would tell nothing new.
+ROWS = ONCE + tuple(
+    replace(row, hold=hold) for hold in range(2, HOLDS + 1) for row in ONCE if not row.guest
+)

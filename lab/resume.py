@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PASSED_BEFORE = "passed in an earlier run of this commit"
 _NOTES = pytest.StashKey[Path | None]()
 
 
@@ -42,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     passed = set(notes.read_text().splitlines())
     for item in items:
         if item.nodeid in passed:
-            item.add_marker(pytest.mark.skip(reason="passed in an earlier run of this commit"))
+            item.add_marker(pytest.mark.skip(reason=PASSED_BEFORE))
 
 
 @pytest.hookimpl(trylast=True)

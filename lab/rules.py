@@ -19,11 +19,13 @@ from typing import Any
 
 from coresnap.corefile import Core
 from coresnap.diff import Difference
-from lab.matrix import Row
+from lab.architectures import ARM
+from lab.matrix import X86S, Row
 
 SIGABRT = int(signal.SIGABRT)
 SI_TKILL = -6
 
+PAGE = 4096
 TICK_NS = 10_000_000  # of the times in /proc/PID/stat
 
 # include/linux/sched.h: struct task_struct.flags
@@ -168,13 +170,25 @@ _WRITES_BACK = {
         267: ("esi", 8),  # clock_nanosleep, for which glibc always gives a place
         0: ("esi", 8),  # restart_syscall of it
     },
+    40: {
+        142: ("r4", 8),
+        335: ("r4", 8),
+        336: ("r2", 8),
+        413: ("r4", 16),
+        414: ("r2", 16),
+        265: ("r3", 8),
+        407: ("r3", 16),  # clock_nanosleep_time64
+        0: ("r3", 8),
+    },
+    183: {72: ("x4", 16), 73: ("x2", 16), 101: ("x1", 16), 115: ("x3", 16), 128: ("x3", 16)},
 }
+_NUMBERS = {62: "orig_rax", 3: "orig_eax", 40: "r7", 183: "x8"}
 
 
 def _timeouts(core: Core) -> Iterator[tuple[int, int]]:
     """Where the timeouts of calls stand that write back what is left: (address, size)."""
     calls = _WRITES_BACK[core.machine]
-    number = "orig_rax" if core.elf_class == 64 else "orig_eax"
+    number = _NUMBERS[core.machine]
     for thread in core.threads:
         register, size = calls.get(thread.regs[number], ("", 0))
         if register and thread.regs[register] != 0:
@@ -236,7 +250,8 @@ def _itself(cell: Cell) -> bool:
 
 
 def _job_stopped(cell: Cell) -> bool:
-    return cell.row.scenario.name == "stopped"
+    # On the Arm architectures the kernel has moved pc back before either core is taken.
+    return cell.row.scenario.name == "stopped" and cell.row.width in X86S
 
 
 def _restarting(difference: Difference, context: Context) -> bool:
@@ -281,10 +296,107 @@ def _many_threads(cell: Cell) -> bool:
 
 
 def _spins(cell: Cell) -> bool:
-    return cell.row.scenario.source == "fpu"
+    return cell.row.scenario.source in ("fpu", "thumb", "sve")
+
+
+def _linux_6_1(cell: Cell) -> bool:
+    return cell.row.guest is not None and "6.1" in cell.row.guest.kernel.split("-")
+
+
+def _compat(cell: Cell) -> bool:
+    return cell.row.guest is not None and cell.row.width != cell.row.guest.architecture
+
+
+def _compat_arm(cell: Cell) -> bool:
+    return _compat(cell) and cell.row.width == ARM.name
+
+
+def _compat_arm_spins(cell: Cell) -> bool:
+    return _compat_arm(cell) and cell.row.scenario.source == "fpu"
+
+
+def _outside_calls(difference: Difference, context: Context) -> bool:
+    """A thread that spins in user mode, where orig_r0 means nothing."""
+    return int(difference.path.partition("[")[2].partition("]")[0]) in context.facts["spins"]
+
+
+def _zoo_of_nobody_on_tmpfs(cell: Cell) -> bool:
+    return _zoo(cell) and cell.row.nobody and cell.row.guest is not None
+
+
+def _never_mapped_in(difference: Difference, context: Context) -> bool:
+    """Pages of a shared mapping that ours has as holes."""
+    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
+    assert match is not None
+    start, end = int(match[1], 16), int(match[2], 16)
+    entry = context.kernel.file_at(start)
+    shared = entry is not None and entry.path.endswith(b" (deleted)")
+    return shared and not any(context.ours.read(start, end - start))
+
+
+_AT_SYSINFO_EHDR = 33
+
+
+def _arm_kernel(cell: Cell) -> bool:
+    return cell.row.guest is not None and cell.row.guest.architecture == ARM.name
+
+
+def _before_the_vdso(difference: Difference, context: Context) -> bool:
+    """The page of [vvar], which lies before the vdso."""
+    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
+    assert match is not None
+    start, end = int(match[1], 16), int(match[2], 16)
+    vdso = dict(context.kernel.auxv).get(_AT_SYSINFO_EHDR)
+    return end == vdso and end - start == PAGE and context.cell.row.width == ARM.name
+
+
+def _x86_on_6_1(cell: Cell) -> bool:
+    return _linux_6_1(cell) and cell.row.width in X86S
+
+
+def _compat_x86_spins(cell: Cell) -> bool:
+    return _compat(cell) and _x86_on_6_1(cell) and cell.row.scenario.source == "fpu"
+
+
+def _compat_x86(cell: Cell) -> bool:
+    return _compat(cell) and _x86_on_6_1(cell)
+
+
+def _privilege_of_null(difference: Difference, context: Context) -> bool:
+    """The null selector with and without a privilege level, in a thread that took a signal."""
+    tid = int(difference.path.partition("[")[2].partition("]")[0])
+    return tid in context.facts["spins"] and (difference.a, difference.b) == (0, 3)
+
+
+_NT_X86_XSAVE_LAYOUT = 0x205
+
+
+def _xsave_layout(difference: Difference, context: Context) -> bool:
+    """The note itself, or the size of all notes, which is larger by just that note."""
+    note, theirs = (
+        core.process_note(_NT_X86_XSAVE_LAYOUT, owner="LINUX")
+        for core in (context.ours, context.kernel)
+    )
+    if note is None or theirs is not None:
+        return False
+    if difference.path.startswith("notes."):
+        return difference.b is None
+    ours, kernel = difference.a, difference.b
+    assert isinstance(ours, int) and isinstance(kernel, int)
+    return ours - kernel == 12 + len(b"LINUX\0..") + len(note.desc)
 
 
 RULES = (
+    Rule(
+        name="note-align",
+        reason="Linux 6.1 leaves p_align of PT_NOTE 0; ours say 4 everywhere, as 6.12 and newer "
+        "do, since the notes are aligned to it",
+        kernel="fs/binfmt_elf.c: fill_elf_note_phdr",
+        path=r"phdr\[PT_NOTE\]\.p_align",
+        allows=_is(4, 0),
+        cells=_linux_6_1,
+        surely=_linux_6_1,
+    ),
     Rule(
         name="dying-signal-of-threads",
         reason="the kernel's core is of a process that dies by SIGABRT, ours of one that lives",
@@ -396,7 +508,8 @@ RULES = (
         reason="a thread that dumps its own process is in coresnap_dump_self() in our core, and "
         "parked in read(2) in the kernel's, which comes after the call",
         kernel="arch/x86/kernel/ptrace.c: genregs_get",
-        path=r"thread\[\d+\]\.(prstatus\.[a-z]\w+|NT_PRFPREG|NT_PRXFPREG|NT_X86_XSTATE)",
+        path=r"thread\[\d+\]\.(prstatus\.[a-z]\w+|NT_PRFPREG|NT_PRXFPREG|NT_X86_XSTATE|"
+        r"NT_ARM_VFP|NT_ARM_SVE)",
         allows=_of_the_caller,
         cells=_itself,
         surely=_itself,
@@ -410,5 +523,58 @@ RULES = (
         allows=_lock_is_held,
         cells=_itself,
         surely=_itself,
+    ),
+    Rule(
+        name="last-call-of-a-running-thread",
+        reason="an AArch64 kernel leaves in orig_r0 of a 32-bit thread the first argument of its "
+        "last system call, whichever that was; between our core and the kernel's it was "
+        "sigreturn(2), when the scenario checked itself",
+        kernel="arch/arm64/kernel/entry.S: kernel_entry",
+        path=r"thread\[\d+\]\.prstatus\.orig_r0",
+        allows=_outside_calls,
+        cells=_compat_arm,
+        surely=_compat_arm_spins,
+    ),
+    Rule(
+        name="unmapped-for-the-unprivileged",
+        reason="pages of a shared file that the process has mapped but never touched are in the "
+        "kernel's core, which faults them in; without privileges ours could do so too, but would "
+        "make them resident in a process that keeps running; it lists them as unmapped instead",
+        kernel="fs/coredump.c: dump_user_range, mm/gup.c: get_dump_page",
+        path=r"memory\[[0-9a-f]+-[0-9a-f]+\]",
+        allows=_never_mapped_in,
+        cells=_zoo_of_nobody_on_tmpfs,
+        surely=_zoo_of_nobody_on_tmpfs,
+    ),
+    Rule(
+        name="clock-of-the-vdso",
+        reason="an ARM kernel dumps the page of [vvar], in which it keeps the time of day for the "
+        "vdso; it has gone on when the kernel's core is written",
+        kernel="arch/arm/kernel/vdso.c: install_vvar",
+        path=r"memory\[[0-9a-f]+-[0-9a-f]+\]",
+        allows=_before_the_vdso,
+        cells=_arm_kernel,
+        surely=_arm_kernel,
+    ),
+    Rule(
+        name="xsave-layout",
+        reason="Linux 6.1 does not tell the layout of the extended state, which came with 6.12; "
+        "ours says it wherever the processor does, as debuggers need it for cores of others",
+        kernel="fs/binfmt_elf.c: elf_core_dump",
+        path=r"(notes\.NT_X86_XSAVE_LAYOUT|phdr\[PT_NOTE\]\.p_filesz)",
+        allows=_xsave_layout,
+        cells=_x86_on_6_1,
+        surely=_x86_on_6_1,
+    ),
+    Rule(
+        name="null-selector-after-a-signal",
+        reason="sigreturn(2) of a 32-bit thread on a 64-bit Linux 6.1 gives the null selector in "
+        "fs privilege level 3; the scenario checks itself by a signal between our core and "
+        "the kernel's",
+        kernel="arch/x86/ia32/ia32_signal.c: reload_segments",
+        path=r"thread\[\d+\]\.prstatus\.[defg]s",
+        allows=_privilege_of_null,
+        cells=_compat_x86,
+        surely=_compat_x86_spins,
     ),
 )

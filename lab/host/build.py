@@ -6,9 +6,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
+
+from lab.architectures import BY_NAME, X86_32, X86_64, Architecture
 
 LAB = Path(__file__).resolve().parent.parent
 SCENARIOS = LAB / "scenarios"
@@ -19,9 +22,8 @@ INSIDE = LAB / "inside"
 _SYSROOT_32 = Path("/usr/i686-linux-gnu/lib")
 _INCLUDE = LAB.parent / "packages" / "core" / "include"
 _LIBRARY = "libcoresnap.a"
-# Where meson built the library, by width; tox sets them.
-_BUILDS = {"x86-64": "CORESNAP_BUILD", "x86-32": "CORESNAP_BUILD32"}
-_COMPILERS = {"x86-64": "gcc", "x86-32": "i686-linux-gnu-gcc"}
+# Where meson built the library for this machine, by width; tox sets them.
+_BUILDS = {X86_64.name: "CORESNAP_BUILD", X86_32.name: "CORESNAP_BUILD32"}
 _CFLAGS = (
     *("-std=gnu11", "-O1", "-g", "-fno-omit-frame-pointer", "-pthread"),
     *("-Wall", "-Wextra", "-Wconversion", "-Werror"),
@@ -34,18 +36,38 @@ class NotBuildable(Exception):
     """This system lacks what the program needs to be built or run; the text says what."""
 
 
-def _compiler(width: str, override: str | None) -> str:
-    name = override or _COMPILERS[width]
+def _native(architecture: Architecture) -> bool:
+    return architecture is X86_64 and platform.machine() == "x86_64"
+
+
+def _compiler(architecture: Architecture) -> str:
+    """The compiler's path, when the C library that it links is there too."""
+    override = os.environ.get("CORESNAP_LAB_CC") if architecture is X86_64 else None
+    native = _native(architecture)
+    name = override or ("gcc" if native else f"{architecture.compiler}gcc")
+    package = "gcc" if native else f"gcc-{architecture.compiler.rstrip('-').replace('_', '-')}"
+    libc = "libc6-dev" if native else f"libc6-dev-{architecture.debian}-cross"
     found = shutil.which(name)
     if found is None:
-        raise NotBuildable(f"{name} is not installed")
+        raise NotBuildable(
+            f"programs for {architecture.name} cannot be compiled because {name} is not installed: "
+            f"apt-get install {package} {libc}"
+        )
+    start = subprocess.run(
+        [found, "-print-file-name=crt1.o"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.strip()
+    if not Path(start).is_absolute():  # of a file that it does not find it prints the bare name
+        raise NotBuildable(
+            f"programs for {architecture.name} cannot be linked because {name} finds no C library: "
+            f"apt-get install {libc}"
+        )
     return found
 
 
-def _width_flags(width: str, *, static: bool) -> tuple[str, ...]:
+def _link_flags(architecture: Architecture, *, static: bool, guest: bool) -> tuple[str, ...]:
     if static:
         return ("-static",)
-    if width != "x86-32":
+    if guest or architecture is not X86_32:
         return ()
     loader = _SYSROOT_32 / "ld-linux.so.2"
     if not loader.exists():
@@ -57,17 +79,24 @@ def compile_program(
     source: Path,
     to: Path,
     *,
-    width: str = "x86-64",
+    width: str = X86_64.name,
     static: bool = False,
     library: Path | None = None,
+    guest: bool = False,
 ) -> Path:
     """The executable of one C file, in the directory ``to``; built if this content is new.
 
-    With ``library``, libcoresnap is linked and the scenario can dump itself. Raises NotBuildable
-    without a compiler, subprocess.CalledProcessError if it does not compile.
+    ``width`` is the name of its architecture. It is linked to run on this machine, or with
+    ``guest`` to find its C library where Debian's own port has it. With ``library``, libcoresnap is
+    linked and the scenario can dump itself. Raises NotBuildable without a compiler,
+    subprocess.CalledProcessError if it does not compile.
     """
-    override = os.environ.get("CORESNAP_LAB_CC") if width == "x86-64" else None
-    argv = [_compiler(width, override), *_CFLAGS, *_width_flags(width, static=static)]
+    architecture = BY_NAME[width]
+    argv = [
+        _compiler(architecture),
+        *_CFLAGS,
+        *_link_flags(architecture, static=static, guest=guest),
+    ]
     if library is not None:
         argv += ["-DSCENARIO_CORESNAP", f"-I{_INCLUDE}"]
     content = hashlib.sha256("\0".join(argv).encode())
@@ -85,20 +114,40 @@ def compile_program(
     return program
 
 
-def library(width: str) -> Path:
-    """The static libcoresnap of that width. Raises NotBuildable if it is not built."""
-    name = _BUILDS[width]
-    directory = os.environ.get(name)
-    if not directory:
-        raise NotBuildable(f"{name} does not name the build directory of libcoresnap for {width}")
-    found = sorted(Path(directory).rglob(_LIBRARY))
+def _built(width: str, *, guest: bool) -> tuple[Path, str]:
+    """The directory to search libcoresnap in, and what to do when it is not there."""
+    name = _BUILDS.get(width)
+    if name is not None and not guest:
+        directory = os.environ.get(name)
+        if not directory:
+            raise NotBuildable(
+                f"{name} does not name the build directory of libcoresnap for {width}"
+            )
+        return Path(directory), f"{name} names it: build there, or name another"
+    above = Path(os.environ.get("CORESNAP_CROSS") or LAB.parent / "build" / "cross")
+    return above / width, f"run ci/cross {width}"
+
+
+def library(width: str, *, guest: bool = False) -> Path:
+    """The static libcoresnap of that architecture. Raises NotBuildable if it is not built.
+
+    With ``guest`` it is the one that ci/cross makes for guests, of any architecture.
+    """
+    directory, remedy = _built(width, guest=guest)
+    found = sorted(directory.rglob(_LIBRARY))
     if not found:
-        raise NotBuildable(f"there is no {_LIBRARY} below {name}={directory}")
+        raise NotBuildable(f"there is no {_LIBRARY} below {directory}: {remedy}")
     return found[0]
 
 
 def scenario(
-    name: str, to: Path, *, width: str, static: bool = False, dumps_itself: bool = False
+    name: str,
+    to: Path,
+    *,
+    width: str,
+    static: bool = False,
+    dumps_itself: bool = False,
+    guest: bool = False,
 ) -> Path:
     """The executable of lab/scenarios/``name``.c, with or without libcoresnap in it."""
     return compile_program(
@@ -106,10 +155,11 @@ def scenario(
         to,
         width=width,
         static=static,
-        library=library(width) if dumps_itself else None,
+        library=library(width, guest=guest) if dumps_itself else None,
+        guest=guest,
     )
 
 
-def helper(name: str, to: Path) -> Path:
-    """The executable of lab/inside/``name``.c."""
-    return compile_program(INSIDE / f"{name}.c", to)
+def helper(name: str, to: Path, *, width: str = X86_64.name) -> Path:
+    """The static executable of lab/inside/``name``.c, which needs nothing where it runs."""
+    return compile_program(INSIDE / f"{name}.c", to, width=width, static=True)

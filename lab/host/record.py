@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.host.kept import file_name
 from lab.matrix import METHODS, ROWS
 from lab.rules import RULES, Cell
 
@@ -23,9 +24,8 @@ class Fired:
 
 def write(directory: Path, fired: Fired) -> None:
     """Record one cell; each cell has a file of its own, so workers need no lock."""
-    name = fired.cell.replace("/", "-").replace(":", "-")
     text = json.dumps({"cell": fired.cell, "rules": dict(fired.rules)})
-    (directory / f"{name}.json").write_text(text)
+    (directory / f"{file_name(fired.cell)}.json").write_text(text)
 
 
 def read(directory: Path) -> list[Fired]:
@@ -35,6 +35,12 @@ def read(directory: Path) -> list[Fired]:
         data = json.loads(path.read_text())
         records.append(Fired(cell=data["cell"], rules=Counter(data["rules"])))
     return records
+
+
+def rules(directory: Path, cell: str) -> dict[str, int]:
+    """The rules that fired in a cell of the run; none if it recorded nothing."""
+    path = directory / f"{file_name(cell)}.json"
+    return dict(json.loads(path.read_text())["rules"]) if path.exists() else {}
 
 
 def cells() -> dict[str, Cell]:

@@ -49,6 +49,20 @@ def _register(core: Core, truth: Truth) -> str | None:
     return f"{truth['name']} of {truth['tid']} is {have:#x}, not {truth['value']:#x}"
 
 
+def _bits(core: Core, truth: Truth) -> str | None:
+    """Some bits of a register; the others are not for the scenario to know."""
+    thread = _threads(core).get(truth["tid"])
+    if thread is None:
+        return f"no thread {truth['tid']}"
+    have = thread.regs[truth["name"]]
+    if have & truth["mask"] == truth["value"]:
+        return None
+    return (
+        f"{truth['name']} of {truth['tid']} is {have:#x}, "
+        f"of which {truth['mask']:#x} is not {truth['value']:#x}"
+    )
+
+
 def _within(core: Core, truth: Truth) -> str | None:
     thread = _threads(core).get(truth["tid"])
     if thread is None:
@@ -73,6 +87,35 @@ def _xstate(core: Core, truth: Truth) -> str | None:
     if have == want:
         return None
     return f"component {component} of {thread.tid} at {offset} is {have.hex()}, not {want.hex()}"
+
+
+def _note(core: Core, truth: Truth) -> str | None:
+    """Bytes at an offset of a thread's note, as in note-0x400-256; no bytes: it is there."""
+    _, kind, offset = truth["is"].split("-")
+    thread = _threads(core).get(truth["number"])
+    if thread is None:
+        return f"no thread {truth['number']}"
+    want = bytes.fromhex(truth["hex"])
+    note = thread.regset(int(kind, 0))
+    if note is None:
+        return f"thread {thread.tid} has no note {kind}"
+    have = note[int(offset) : int(offset) + len(want)]
+    if have == want:
+        return None
+    return f"note {kind} of {thread.tid} at {offset} is {have.hex()}, not {want.hex()}"
+
+
+def _note_size(core: Core, truth: Truth) -> str | None:
+    """The size of a thread's note, as in size-0x1: little-endian bytes."""
+    kind = truth["is"].partition("-")[2]
+    thread = _threads(core).get(truth["number"])
+    note = None if thread is None else thread.regset(int(kind, 0))
+    if note is None:
+        return f"thread {truth['number']} has no note {kind}"
+    want = int.from_bytes(bytes.fromhex(truth["hex"]), "little")
+    if len(note) == want:
+        return None
+    return f"note {kind} of {truth['number']} has {len(note)} bytes, not {want}"
 
 
 def _psargs(core: Core, truth: Truth) -> str | None:
@@ -147,8 +190,11 @@ _CHECKS: dict[str, Callable[[Core, Truth], str | None]] = {
     "memory": _memory,
     "absent": _absent,
     "register": _register,
+    "bits": _bits,
     "within": _within,
     "xstate": _xstate,
+    "note": _note,
+    "size": _note_size,
     "psargs": _psargs,
     "comm": _comm,
     "file": _file,
@@ -160,7 +206,7 @@ _CHECKS: dict[str, Callable[[Core, Truth], str | None]] = {
 }
 
 
-_REGISTERS = frozenset({"register", "within", "xstate"})
+_REGISTERS = frozenset({"register", "bits", "within", "xstate", "note"})
 
 
 def _check(truth: Truth) -> Callable[[Core, Truth], str | None]:

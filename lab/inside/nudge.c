@@ -5,7 +5,7 @@
 // arch_do_signal_or_restart), in every later core alike.
 //
 // Calls that Linux does not restart after a stop (signal(7)) would fail with EINTR here, which is
-// no fault of the dumper that is judged later; so a result of -EINTR is turned into -ERESTARTNOHAND.
+// no fault of the dumper that is judged later; so those are made to start again.
 #include <dirent.h>
 #include <elf.h>
 #include <errno.h>
@@ -19,10 +19,20 @@
 #include <sys/wait.h>
 
 #define MAX_THREADS 70000
-#define REGS_64 216 // struct user_regs_struct
-#define REGS_32 68  // struct user_regs_struct of i386
 
-static pid_t tids[MAX_THREADS];
+// Sizes of NT_PRSTATUS's registers.
+#define REGS_X86_64 216
+#define REGS_I386 68
+#define REGS_AARCH64 272
+#define REGS_ARM 72
+
+struct nudged {
+	pid_t tid;
+	long nr;         // of the call that it sleeps in, or -1
+	long long first; // argument of it
+};
+
+static struct nudged threads[MAX_THREADS];
 
 static void check(long result, const char *what, pid_t tid)
 {
@@ -41,32 +51,77 @@ static size_t list(const char *pid)
 	check(dir ? 0 : -1, path, 0);
 	for (struct dirent *entry; (entry = readdir(dir)) && n < MAX_THREADS;) {
 		if (entry->d_name[0] != '.')
-			tids[n++] = (pid_t)strtol(entry->d_name, NULL, 10);
+			threads[n++].tid = (pid_t)strtol(entry->d_name, NULL, 10);
 	}
 	closedir(dir);
 	return n;
 }
 
-static void restart_interrupted(pid_t tid)
+// The call that a thread sleeps in: its number and first argument, or -1 when it is in none.
+static void read_call(const char *pid, struct nudged *thread)
 {
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/%s/task/%d/syscall", pid, (int)thread->tid);
+	FILE *file = fopen(path, "re");
+	check(file ? 0 : -1, path, thread->tid);
+	if (fscanf(file, "%ld %lli", &thread->nr, &thread->first) != 2)
+		thread->nr = -1;
+	fclose(file);
+}
+
+// The Arm architectures decide about a restart before the stop (do_signal() in
+// arch/arm64/kernel/signal.c): the call is made to start again by what the kernel itself would
+// have done, the program counter back at the instruction and the first argument as it was.
+static void rewind_32(uint32_t *regs, const struct nudged *thread)
+{
+	const uint32_t thumb = 1 << 5;
+	if ((int32_t)regs[0] != -EINTR)
+		return;
+	regs[0] = (uint32_t)thread->first;
+	regs[15] -= regs[16] & thumb ? 2 : 4;
+}
+
+static void rewind_64(uint64_t *regs, const struct nudged *thread)
+{
+	if ((int64_t)regs[0] != -EINTR)
+		return;
+	regs[0] = (uint64_t)thread->first;
+	regs[32] -= 4;
+}
+
+static void restart_x86_64(uint64_t *regs)
+{
+	uint64_t *rax = &regs[10], *orig_rax = &regs[15];
+	if ((int64_t)*orig_rax >= 0 && (int64_t)*rax == -EINTR)
+		*rax = (uint64_t)-514;
+}
+
+static void restart_i386(uint32_t *regs)
+{
+	uint32_t *eax = &regs[6], *orig_eax = &regs[11];
+	if ((int32_t)*orig_eax >= 0 && (int32_t)*eax == -EINTR)
+		*eax = (uint32_t)-514;
+}
+
+static void restart_interrupted(const struct nudged *thread)
+{
+	const pid_t tid = thread->tid;
 	uint64_t regs[64];
 	struct iovec iov = {regs, sizeof(regs)};
 	check(ptrace(PTRACE_GETREGSET, tid, (void *)(uintptr_t)NT_PRSTATUS, &iov), "registers",
 	      tid);
-	if (iov.iov_len == REGS_64) {
-		uint64_t *rax = &regs[10], *orig_rax = &regs[15];
-		if ((int64_t)*orig_rax < 0 || (int64_t)*rax != -EINTR)
-			return;
-		*rax = (uint64_t)-514;
-	} else if (iov.iov_len == REGS_32) {
-		uint32_t *regs32 = (uint32_t *)regs;
-		uint32_t *eax = &regs32[6], *orig_eax = &regs32[11];
-		if ((int32_t)*orig_eax < 0 || (int32_t)*eax != -EINTR)
-			return;
-		*eax = (uint32_t)-514;
-	} else {
+	if (thread->nr < 0)
 		return;
-	}
+	if (iov.iov_len == REGS_X86_64)
+		restart_x86_64(regs);
+	else if (iov.iov_len == REGS_I386)
+		restart_i386((uint32_t *)regs);
+	else if (iov.iov_len == REGS_AARCH64)
+		rewind_64(regs, thread);
+	else if (iov.iov_len == REGS_ARM)
+		rewind_32((uint32_t *)regs, thread);
+	else
+		return;
 	check(ptrace(PTRACE_SETREGSET, tid, (void *)(uintptr_t)NT_PRSTATUS, &iov), "registers",
 	      tid);
 }
@@ -77,19 +132,21 @@ int main(int argc, char **argv)
 		return 2;
 	const size_t n = list(argv[1]);
 	for (size_t i = 0; i < n; i++)
-		check(ptrace(PTRACE_SEIZE, tids[i], NULL, NULL), "PTRACE_SEIZE", tids[i]);
+		read_call(argv[1], &threads[i]);
 	for (size_t i = 0; i < n; i++)
-		check(ptrace(PTRACE_INTERRUPT, tids[i], NULL, NULL), "PTRACE_INTERRUPT", tids[i]);
+		check(ptrace(PTRACE_SEIZE, threads[i].tid, NULL, NULL), "PTRACE_SEIZE", threads[i].tid);
+	for (size_t i = 0; i < n; i++)
+		check(ptrace(PTRACE_INTERRUPT, threads[i].tid, NULL, NULL), "PTRACE_INTERRUPT", threads[i].tid);
 	for (size_t i = 0; i < n; i++) {
 		int status;
-		check(waitpid(tids[i], &status, __WALL), "waitpid", tids[i]);
+		check(waitpid(threads[i].tid, &status, __WALL), "waitpid", threads[i].tid);
 		if (!WIFSTOPPED(status) || status >> 16 != PTRACE_EVENT_STOP) {
-			fprintf(stderr, "nudge: %d: status %x\n", (int)tids[i], (unsigned)status);
+			fprintf(stderr, "nudge: %d: status %x\n", (int)threads[i].tid, (unsigned)status);
 			return 1;
 		}
-		restart_interrupted(tids[i]);
+		restart_interrupted(&threads[i]);
 	}
 	for (size_t i = 0; i < n; i++)
-		check(ptrace(PTRACE_DETACH, tids[i], NULL, NULL), "PTRACE_DETACH", tids[i]);
+		check(ptrace(PTRACE_DETACH, threads[i].tid, NULL, NULL), "PTRACE_DETACH", threads[i].tid);
 	return 0;
 }

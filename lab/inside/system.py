@@ -75,6 +75,8 @@ def raised(sysctl: Sysctl) -> Iterator[None]:
     overlap; one that was killed is no longer counted. Raises NotSettable.
     """
     value = _SYSCTLS / sysctl.path
+    if not value.exists():
+        raise NotSettable(f"this kernel has no {sysctl.path.replace('/', '.')}")
     enough = int(value.read_text()) >= sysctl.at_least
     if os.geteuid() != 0 and not enough:
         name = sysctl.path.replace("/", ".")

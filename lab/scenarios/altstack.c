@@ -15,7 +15,7 @@ static _Atomic long interrupted;
 static void handler(int signo)
 {
 	volatile uint64_t here = 0xa17e57ac00000000 | (uint64_t)signo;
-	scenario_load_xmm(); // a handler begins with the initial state
+	arch_load_vectors(); // a handler begins with the initial state
 	in_handler = &here;
 	entered = 1;
 	while (*(volatile uint32_t *)go_on == 0)
@@ -81,12 +81,8 @@ int main(void)
 	scenario_await(tid, SYS_futex);
 	const uint64_t value = *in_handler;
 	truth_memory("a handler's frame", in_handler, &value, sizeof(value));
-#ifdef __x86_64__
-	truth_within(tid, "rsp", alternate, ALTERNATE);
-	truth_register(tid, "rdi", (uintptr_t)go_on);
-#else
-	truth_within(tid, "esp", alternate, ALTERNATE);
-	truth_register(tid, "ebx", (uintptr_t)go_on);
-#endif
+	truth_within(tid, ARCH_SP, alternate, ALTERNATE);
+	truth_register(tid, ARCH_ARGUMENT, (uintptr_t)go_on);
+	truth_register(tid, ARCH_NUMBER, SYS_futex);
 	scenario_hold(verify, finish);
 }

@@ -31,7 +31,7 @@ __asm__(".pushsection .text\n"
 	"	jmp 1b\n"
 	".popsection\n");
 #define COUNTER "r12"
-#else
+#elif defined(__i386__)
 __asm__(".pushsection .text\n"
 	".globl busy_write\n"
 	"busy_write:\n"
@@ -50,6 +50,44 @@ __asm__(".pushsection .text\n"
 	"	jmp 1b\n"
 	".popsection\n");
 #define COUNTER "ebx"
+#elif defined(__arm__)
+__asm__(".pushsection .text\n" ARM_SYNTAX
+	".thumb\n"
+	".globl busy_write\n"
+	".type busy_write, %function\n"
+	".thumb_func\n"
+	"busy_write:\n"
+	"	mov r4, #0\n"
+	"	mov r5, #1\n"
+	"	str r5, [r2]\n"
+	"1:	add r4, r4, #1\n"
+	"	mov r5, r0\n"
+	"	mov r6, r1\n"
+	"2:	str r4, [r5]\n"
+	"	add r5, r5, #4096\n"
+	"	subs r6, r6, #1\n"
+	"	bne 2b\n"
+	"	b 1b\n"
+	".popsection\n");
+#define COUNTER "r4"
+#elif defined(__aarch64__)
+__asm__(".pushsection .text\n"
+	".globl busy_write\n"
+	".type busy_write, %function\n"
+	"busy_write:\n"
+	"	mov x19, #0\n"
+	"	mov w9, #1\n"
+	"	str w9, [x2]\n"
+	"1:	add x19, x19, #1\n"
+	"	mov x9, x0\n"
+	"	mov x10, x1\n"
+	"2:	str x19, [x9]\n"
+	"	add x9, x9, #1, lsl #12\n"
+	"	subs x10, x10, #1\n"
+	"	b.ne 2b\n"
+	"	b 1b\n"
+	".popsection\n");
+#define COUNTER "x19"
 #endif
 
 static char *regions[THREADS];

@@ -19,6 +19,9 @@ static void *map(int flags)
 			0);
 	if (at == MAP_FAILED && errno == ENOMEM)
 		scenario_impossible("no huge pages are free: see vm.nr_hugepages");
+	// mm/mmap.c: ksys_mmap_pgoff finds no size of huge pages
+	if (at == MAP_FAILED && errno == EINVAL)
+		scenario_impossible("this kernel has no huge pages");
 	if (at == MAP_FAILED)
 		scenario_die("MAP_HUGETLB");
 	return at;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-// One thread and a little of every kind of its own memory: data, bss, heap, stack.
+// One thread and a little of every kind of its own memory: data, bss, heap, stack. An argument is
+// what it writes to its coredump_filter.
 #include "scenario.h"
 
 static uint64_t data[4] = {0x0123456789abcdef, 0xfedcba9876543210, 0x1111, 0x2222};
@@ -19,9 +20,20 @@ static const char *verify(void)
 	return NULL;
 }
 
-int main(void)
+static void set_filter(const char *mask)
+{
+	const int fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+	const ssize_t size = (ssize_t)strlen(mask);
+	if (fd < 0 || write(fd, mask, (size_t)size) != size)
+		scenario_die("coredump_filter");
+	close(fd);
+}
+
+int main(int argc, char **argv)
 {
 	scenario_begin();
+	if (argc > 1)
+		set_filter(argv[1]);
 	volatile uint64_t here = on_stack_value;
 	on_stack = &here;
 	bss[1023] = 0xb55;

@@ -17,7 +17,19 @@
 // again it has the same registers as before. Code that runs in a command must not change memory
 // outside the arena: no allocation, no stdio, no failing libc call (errno is in TLS).
 //
-// One program is one .c file that includes this header once.
+// One program is one .c file that includes this header once. What differs between architectures is
+// in arch_*.h, which all offer the same:
+//
+//   ARCH_PC, ARCH_SP     the names of these registers in a core
+//   ARCH_NUMBER          the register with the number of the call in which a thread waits
+//   ARCH_ARGUMENT        the register with that call's first argument
+//   ARCH_MARK            the register in which arch_wait_futex() keeps its mark
+//   scenario_park()      puts every register into a known state, waits in read(2), runs commands
+//   arch_set_park()      makes the state of the vector registers that scenario_park() loads
+//   arch_load_vectors()  loads it in any thread
+//   arch_wait_futex()    FUTEX_WAIT with a mark in a register
+//   arch_thread_pointer(), truth_thread_pointer(), ARCH_NOTES_THREAD_POINTER
+//   truth_parked()       says what the core has of the parked main thread
 #ifndef SCENARIO_H
 #define SCENARIO_H
 
@@ -46,29 +58,26 @@
 #include <time.h>
 #include <unistd.h>
 
-#if !defined(__x86_64__) && !defined(__i386__)
-#error "scenario_park is written for x86-64 and x86-32"
-#endif
-
 #define PAGE 4096UL
 #define ARENA_TEXT (4UL << 20)
 #define ARENA_STACK (256UL << 10)
 #define AWAIT_SECONDS 20
-#define XMM_BYTES 128 // of xmm0 to xmm7
 
-// Where the main thread rests. The numbers are used by the assembly below.
+// Where the main thread rests. The numbers are used by the assembly of the architectures.
 struct park {
-	uint8_t xsave[576]; // for XRSTOR: SSE with a pattern, the other components initial
-	uint64_t sp;        // 576: the parked stack pointer
-	uint64_t stack;     // 584: top of the stack on which commands run
-	uint64_t command;   // 592: void (*)(struct park *, long)
-	char line[256];     // 600: a command
+	uint8_t vectors[576]; // the vector registers, as the architecture loads them
+	uint64_t sp;          // 576: the parked stack pointer
+	uint64_t stack;       // 584: top of the stack on which commands run
+	uint64_t command;     // 592: void (*)(struct park *, long)
+	char line[256];       // 600: a command
+	uint32_t how;         // 856: how to load the vector registers, in the architecture's words
 } __attribute__((aligned(64)));
 
 _Static_assert(offsetof(struct park, sp) == 576, "used by scenario_park");
 _Static_assert(offsetof(struct park, stack) == 584, "used by scenario_park");
 _Static_assert(offsetof(struct park, command) == 592, "used by scenario_park");
 _Static_assert(offsetof(struct park, line) == 600, "used by scenario_park");
+_Static_assert(offsetof(struct park, how) == 856, "used by scenario_park");
 
 typedef const char *(*scenario_check)(void); // NULL, or why it fails (in the arena or constant)
 
@@ -87,89 +96,8 @@ struct arena {
 
 static struct arena *arena;
 
-#define PATTERN_R8 0x1122334455667788
-#define PATTERN_R9 0x99aabbccddeeff00
-#define PATTERN_R10 0x0123456789abcdef
-#define PATTERN_R12 0xfedcba9876543210
-#define PATTERN_R13 0x8000000000000001
-#define PATTERN_R14 0xdeadbeefcafef00d
-#define PATTERN_R15 0x5555aaaa3333cccc
-#define PATTERN_SI 0x51515151
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x) STRINGIFY_(x)
-
-// Puts every register into a known state and waits in read(0, line, 255); runs the command on its
-// own stack; again. Never returns. 0xe7: x87, SSE, AVX, opmask and both ZMM parts, not PKRU, whose
-// initial state would lift protections.
-void scenario_park(struct park *park) __attribute__((noreturn));
-extern const char scenario_parked[];
-
-#ifdef __x86_64__
-__asm__(".pushsection .text\n"
-	".globl scenario_park, scenario_parked\n"
-	".type scenario_park, @function\n"
-	"scenario_park:\n"
-	".cfi_startproc\n"
-	"	mov %rdi, %rbx\n"
-	"	mov %rsp, 576(%rbx)\n"
-	"1:	mov $0xe7, %eax\n"
-	"	xor %edx, %edx\n"
-	"	xrstor (%rbx)\n"
-	"	lea 600(%rbx), %rsi\n"
-	"	movabs $" STRINGIFY(PATTERN_R8) ", %r8\n"
-	"	movabs $" STRINGIFY(PATTERN_R9) ", %r9\n"
-	"	movabs $" STRINGIFY(PATTERN_R10) ", %r10\n"
-	"	movabs $" STRINGIFY(PATTERN_R12) ", %r12\n"
-	"	movabs $" STRINGIFY(PATTERN_R13) ", %r13\n"
-	"	movabs $" STRINGIFY(PATTERN_R14) ", %r14\n"
-	"	movabs $" STRINGIFY(PATTERN_R15) ", %r15\n"
-	"	mov $255, %edx\n"
-	"	xor %ebx, %ebx\n"
-	"	xor %ebp, %ebp\n"
-	"	xor %edi, %edi\n"
-	"	xor %eax, %eax\n"
-	"	syscall\n"
-	"scenario_parked:\n"
-	"	lea -600(%rsi), %rbx\n"
-	"	mov 584(%rbx), %rsp\n"
-	"	mov %rbx, %rdi\n"
-	"	mov %rax, %rsi\n"
-	"	call *592(%rbx)\n"
-	"	mov 576(%rbx), %rsp\n"
-	"	jmp 1b\n"
-	".cfi_endproc\n"
-	".size scenario_park, . - scenario_park\n"
-	".popsection\n");
-#else
-__asm__(".pushsection .text\n"
-	".globl scenario_park, scenario_parked\n"
-	".type scenario_park, @function\n"
-	"scenario_park:\n"
-	".cfi_startproc\n"
-	"	mov 4(%esp), %edi\n"
-	"	mov %esp, 576(%edi)\n"
-	"1:	mov $0xe7, %eax\n"
-	"	xor %edx, %edx\n"
-	"	xrstor (%edi)\n"
-	"	lea 600(%edi), %ecx\n"
-	"	mov $" STRINGIFY(PATTERN_SI) ", %esi\n"
-	"	mov $255, %edx\n"
-	"	xor %ebx, %ebx\n"
-	"	xor %ebp, %ebp\n"
-	"	mov $3, %eax\n"
-	"	int $0x80\n"
-	"scenario_parked:\n"
-	"	mov 584(%edi), %esp\n"
-	"	sub $8, %esp\n"
-	"	push %eax\n"
-	"	push %edi\n"
-	"	call *592(%edi)\n"
-	"	mov 576(%edi), %esp\n"
-	"	jmp 1b\n"
-	".cfi_endproc\n"
-	".size scenario_park, . - scenario_park\n"
-	".popsection\n");
-#endif
 
 static inline pid_t scenario_tid(void)
 {
@@ -217,23 +145,6 @@ static __attribute__((format(printf, 1, 2), unused)) const char *scenario_why(co
 	vsnprintf(arena->why, sizeof(arena->why), format, args);
 	va_end(args);
 	return arena->why;
-}
-
-static void scenario_begin(void)
-{
-	// The harness may be killed: then nobody ends this program, unless it reads end of input.
-	arena = mmap(NULL, sizeof(*arena), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		     0);
-	if (arena == MAP_FAILED || madvise(arena, sizeof(*arena), MADV_DONTDUMP) != 0)
-		scenario_die("arena");
-	// MXCSR, XSTATE_BV and xmm0 to xmm7. Not all initial: whether SSE that holds zeros counts as
-	// in use is for the processor to say, and it says now this and now that.
-	const uint32_t mxcsr = 0x1f80, in_use = 2;
-	memcpy(arena->park.xsave + 24, &mxcsr, sizeof(mxcsr));
-	memcpy(arena->park.xsave + 512, &in_use, sizeof(in_use));
-	for (size_t i = 0; i < XMM_BYTES; i++)
-		arena->park.xsave[160 + i] = (uint8_t)(0xa0 + i);
-	arena->park.stack = (uintptr_t)(arena->stack + sizeof(arena->stack));
 }
 
 static void __attribute__((format(printf, 3, 4))) scenario_append(char *text, size_t *len,
@@ -309,6 +220,47 @@ static void __attribute__((unused)) truth_bytes(const char *is, long long number
 	scenario_append(arena->text, &arena->text_len, "\"},");
 }
 
+// These bits of the register have this value.
+static void __attribute__((unused)) truth_bits(pid_t tid, const char *name, uint64_t mask,
+					       uint64_t value)
+{
+	scenario_append(arena->text, &arena->text_len,
+			"{\"is\":\"bits\",\"tid\":%d,\"name\":\"%s\",\"mask\":%llu,\"value\":%llu},",
+			(int)tid, name, (unsigned long long)mask, (unsigned long long)value);
+}
+
+// The thread's note of this type (NT_*) has these bytes at the offset; with none it is there.
+static void __attribute__((unused)) truth_note(pid_t tid, unsigned int type, size_t offset,
+					       const void *bytes, size_t size)
+{
+	char is[64];
+	snprintf(is, sizeof(is), "note-%#x-%zu", type, offset);
+	truth_bytes(is, tid, bytes, size);
+}
+
+#if defined(__x86_64__)
+#include "arch_x86_64.h"
+#elif defined(__i386__)
+#include "arch_i386.h"
+#elif defined(__arm__)
+#include "arch_arm.h"
+#elif defined(__aarch64__)
+#include "arch_aarch64.h"
+#else
+#error "an arch_*.h is needed: see the list at the top of this file"
+#endif
+
+static void scenario_begin(void)
+{
+	// The harness may be killed: then nobody ends this program, unless it reads end of input.
+	arena = mmap(NULL, sizeof(*arena), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
+	if (arena == MAP_FAILED || madvise(arena, sizeof(*arena), MADV_DONTDUMP) != 0)
+		scenario_die("arena");
+	arch_set_park(&arena->park);
+	arena->park.stack = (uintptr_t)(arena->stack + sizeof(arena->stack));
+}
+
 // The process has this thread, and it waits in the kernel while the scenario holds.
 static void scenario_thread(pid_t tid)
 {
@@ -366,12 +318,6 @@ static bool __attribute__((unused)) scenario_peek(const volatile void *address, 
 	return n == (ssize_t)size;
 }
 
-// Puts the pattern into SSE and the other components into their initial state.
-static void scenario_load_xmm(void)
-{
-	__asm__ volatile("xrstor %0" : : "m"(arena->park.xsave), "a"(0xe7), "d"(0) : "memory");
-}
-
 struct scenario_start {
 	void *(*run)(void *);
 	void *arg;
@@ -383,12 +329,13 @@ static void *scenario_trampoline(void *arg)
 	struct scenario_start *start = arg;
 	void *(*run)(void *) = start->run;
 	void *run_arg = start->arg;
-	scenario_load_xmm();
+	arch_load_vectors();
 	start->tid = scenario_tid(); // start is gone after this
 	return run(run_arg);
 }
 
-// A thread with a stack of stack_size bytes; returns its tid.
+// A thread with a stack of stack_size bytes, or what this processor's signal frames need; returns
+// its tid.
 static pid_t __attribute__((unused)) scenario_create(void *(*run)(void *), void *arg,
 						     size_t stack_size)
 {
@@ -396,7 +343,10 @@ static pid_t __attribute__((unused)) scenario_create(void *(*run)(void *), void 
 	pthread_attr_t attr;
 	pthread_t thread;
 	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, stack_size);
+	const size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
+	errno = pthread_attr_setstacksize(&attr, stack_size > least ? stack_size : least);
+	if (errno != 0)
+		scenario_die("pthread_attr_setstacksize");
 	errno = pthread_create(&thread, &attr, scenario_trampoline, &start);
 	if (errno != 0)
 		scenario_die("pthread_create");
@@ -450,35 +400,8 @@ static void __attribute__((noreturn, noinline)) scenario_hold(scenario_check ver
 	arena->verify = verify ? verify : scenario_nothing;
 	arena->finish = finish;
 	arena->park.command = (uintptr_t)scenario_command;
-#ifdef __x86_64__
-	truth_register(tid, "rip", (uintptr_t)scenario_parked);
-	truth_register(tid, "orig_rax", SYS_read);
-	truth_register(tid, "rax", (uint64_t)-512); // -ERESTARTSYS: a read(2) that was stopped
-	truth_register(tid, "rbx", 0);
-	truth_register(tid, "rbp", 0);
-	truth_register(tid, "rdx", 255);
-	truth_register(tid, "rsi", (uintptr_t)arena->park.line);
-	truth_register(tid, "r8", PATTERN_R8);
-	truth_register(tid, "r9", PATTERN_R9);
-	truth_register(tid, "r10", PATTERN_R10);
-	truth_register(tid, "r12", PATTERN_R12);
-	truth_register(tid, "r13", PATTERN_R13);
-	truth_register(tid, "r14", PATTERN_R14);
-	truth_register(tid, "r15", PATTERN_R15);
-	truth_within(tid, "rsp", (char *)__builtin_frame_address(0) - 4096, 8192);
-#else
-	truth_register(tid, "eip", (uintptr_t)scenario_parked);
-	truth_register(tid, "orig_eax", SYS_read);
-	truth_register(tid, "eax", (uint32_t)-512);
-	truth_register(tid, "ebx", 0);
-	truth_register(tid, "ecx", (uintptr_t)arena->park.line);
-	truth_register(tid, "edx", 255);
-	truth_register(tid, "esi", PATTERN_SI);
-	truth_register(tid, "edi", (uintptr_t)&arena->park);
-	truth_register(tid, "ebp", 0);
-	truth_within(tid, "esp", (char *)__builtin_frame_address(0) - 4096, 8192);
-#endif
-	truth_bytes("xstate-1-0", tid, arena->park.xsave + 160, XMM_BYTES);
+	truth_within(tid, ARCH_SP, (char *)__builtin_frame_address(0) - 4096, 8192);
+	truth_parked(tid);
 	arena->tids[arena->tids_len - 1] = 0; // the last comma
 	if (arena->spins_len > 0)
 		arena->spins[arena->spins_len - 1] = 0;

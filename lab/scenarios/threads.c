@@ -22,34 +22,12 @@ struct slot {
 static struct slot *slots;
 static size_t n_slots;
 
-// FUTEX_WAIT with the thread's index as the operand in a register that the call does not use.
-static long wait_futex(uint32_t *futex, uint64_t index)
-{
-	long ret;
-#ifdef __x86_64__
-	register long r10 __asm__("r10") = 0; // no timeout
-	register uint64_t r15 __asm__("r15") = value_of(index);
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(SYS_futex), "D"(futex), "S"(0 /* FUTEX_WAIT */), "d"(0), "r"(r10),
-			   "r"(r15)
-			 : "rcx", "r11", "memory");
-#else
-	__asm__ volatile("int $0x80"
-			 : "=a"(ret)
-			 : "a"(SYS_futex), "b"(futex), "c"(0), "d"(0), "S"(0),
-			   "D"((uint32_t)value_of(index))
-			 : "memory");
-#endif
-	return ret;
-}
-
 static void *run(void *arg)
 {
 	struct slot *slot = arg;
 	volatile uint64_t mine = value_of(slot->index);
 	slot->on_stack = &mine;
-	const long ret = wait_futex(never, slot->index);
+	const long ret = arch_wait_futex(never, (uintptr_t)mine);
 	released++;
 	if (ret != 0 || mine != value_of(slot->index))
 		returned++;
@@ -100,15 +78,12 @@ int main(int argc, char **argv)
 		const uint64_t value = value_of(i);
 		scenario_await(slots[i].tid, SYS_futex);
 		truth_memory("a thread's stack", slots[i].on_stack, &value, sizeof(value));
-#ifdef __x86_64__
-		truth_register(slots[i].tid, "r15", value);
-		truth_register(slots[i].tid, "rdi", (uintptr_t)never);
-		truth_register(slots[i].tid, "orig_rax", SYS_futex);
-#else
-		truth_register(slots[i].tid, "edi", (uint32_t)value);
-		truth_register(slots[i].tid, "ebx", (uintptr_t)never);
-		truth_register(slots[i].tid, "orig_eax", SYS_futex);
-#endif
+		truth_within(slots[i].tid, ARCH_SP, (char *)slots[i].on_stack - 1024, 2048);
+		truth_within(slots[i].tid, ARCH_PC, (void *)(uintptr_t)arch_wait_futex, 128);
+		truth_register(slots[i].tid, ARCH_MARK, (uintptr_t)value);
+		truth_register(slots[i].tid, ARCH_ARGUMENT, (uintptr_t)never);
+		truth_register(slots[i].tid, ARCH_NUMBER, SYS_futex);
 	}
+	truth_memory("the heap", slots, slots, n_slots * sizeof(*slots));
 	scenario_hold(verify, finish);
 }

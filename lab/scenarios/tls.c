@@ -24,18 +24,14 @@ static void fill(struct slot *slot)
 	written = slot->value;
 	slot->written = &written;
 	slot->initialised = initialised;
-#ifdef __x86_64__
-	__asm__("mov %%fs:0, %0" : "=r"(slot->pointer));
-#else
-	__asm__("mov %%gs:0, %0" : "=r"(slot->pointer));
-#endif
+	slot->pointer = arch_thread_pointer();
 	slot->ready = 1;
 }
 
 static void *run(void *arg)
 {
 	fill(arg);
-	syscall(SYS_futex, &never, 0 /* FUTEX_WAIT */, 0, NULL, NULL, 0);
+	arch_wait_futex(&never, arch_thread_pointer());
 	return NULL;
 }
 
@@ -69,11 +65,9 @@ int main(void)
 		truth_memory("__thread, written", slot->written, &slot->value,
 			     sizeof(slot->value));
 		truth_memory("__thread, initialised", slot->initialised, want, sizeof(want));
-#ifdef __x86_64__
-		truth_register(slot->tid, "fs_base", slot->pointer);
-#else
-		truth_bytes("tls386", slot->tid, &slot->pointer, sizeof(slot->pointer));
-#endif
+		// Where no note has it, it is in a register of the threads that wait.
+		if (ARCH_NOTES_THREAD_POINTER || i < THREADS)
+			truth_thread_pointer(slot->tid, slot->pointer);
 	}
 	scenario_hold(verify, NULL);
 }

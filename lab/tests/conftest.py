@@ -12,14 +12,74 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import build, dumper, hold, record
+from lab.cache import CacheError
+from lab.guest import GuestError
+from lab.host import build, dumper, guests, hold, outcomes, record
 from lab.inside import system, take
 from lab.inside.process import Impossible
-from lab.matrix import ROWS, Row
+from lab.kernels.errors import KernelError
+from lab.matrix import GUESTS, ROWS, Row
 
 _RESULTS = pytest.StashKey[Path]()
 _BUILD = pytest.StashKey[Path]()
 _SHARED = "coresnap_lab"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which machines: this one, or guests."""
+    parser.addoption(
+        "--guests",
+        metavar="ARCH[,ARCH…]",
+        default="",
+        help="hold the rows of these guests (x86-32, x86-64, arm, arm64, or all), not this "
+        "machine's",
+    )
+
+
+def _guests(config: pytest.Config) -> tuple[str, ...]:
+    named = config.getoption("--guests")
+    names = GUESTS if named == "all" else tuple(name for name in named.split(",") if name)
+    unknown = sorted(set(names) - set(GUESTS))
+    if unknown:
+        raise pytest.UsageError(
+            f"--guests: no architecture is called {', '.join(unknown)}; there are "
+            f"{', '.join(GUESTS)}, and all"
+        )
+    return names
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return dict(callspec.params) if callspec else {}
+
+
+def _row(item: pytest.Item) -> Row | None:
+    parameters = _parameters(item)
+    found = parameters.get("held") or parameters.get("row")
+    return found if isinstance(found, Row) else None
+
+
+def _wanted(item: pytest.Item, named: tuple[str, ...]) -> bool:
+    """Whether an item is about a machine that was asked for.
+
+    A test marked guest needs one; its parameter ``architecture``, if it has one, says which.
+    """
+    row = _row(item)
+    if row is not None:
+        of = row.guest.architecture if row.guest else None
+    elif item.get_closest_marker("guest"):
+        of = str(_parameters(item).get("architecture", named[0] if named else "any"))
+    else:
+        of = None
+    return of in named if named else of is None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep what is about the machines that were asked for."""
+    named = _guests(config)
+    dropped = [item for item in items if not _wanted(item, named)]
+    items[:] = [item for item in items if _wanted(item, named)]
+    config.hook.pytest_deselected(items=dropped)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,9 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
         shared = Path(tempfile.mkdtemp(prefix="coresnap-lab-run-"))
     config.stash[_RESULTS] = shared / "fired"
     config.stash[_RESULTS].mkdir(exist_ok=True)
+    config.pluginmanager.register(outcomes.Outcomes(config, fired=config.stash[_RESULTS]))
     named = os.environ.get("CORESNAP_LAB_BUILD")
     config.stash[_BUILD] = Path(named).resolve() if named else shared / "build"
-    if workerinput is None and not config.option.collectonly:
+    if workerinput is None and not config.option.collectonly and not _guests(config):
         reason = system.why_no_core() or dumper.why_missing()
         if reason is not None:
             pytest.exit(reason, returncode=2)
@@ -93,7 +154,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def tools(request: pytest.FixtureRequest) -> hold.Tools:
     """The dumper and the directory for compiled programs."""
     return hold.Tools(
-        dumper=dumper.find(),
+        dumper=dumper.find() if not _guests(request.config) else Path(),
         dumper_32=dumper.find_32(),
         build=request.config.stash[_BUILD],
     )
@@ -112,8 +173,14 @@ def held(request: pytest.FixtureRequest, tools: hold.Tools) -> Iterator[hold.Hol
     with ExitStack() as stack:
         try:
             directory = stack.enter_context(take.directory(row))
-            done = hold.run(row, tools, directory)
+            if row.guest:
+                taken = guests.hold(row, tools.build, directory)
+                done = hold.Hold(row=row, directory=directory, record=taken)
+            else:
+                done = hold.run(row, tools, directory)
         except (system.NotSettable, build.NotBuildable, Impossible) as error:
             pytest.skip(f"not possible here: {row.name}: {error}")
+        except (GuestError, KernelError, CacheError) as error:
+            pytest.fail(f"{row.name}: {error}", pytrace=False)
         stack.callback(done.close)
         yield done

@@ -41,7 +41,7 @@ def test_a_spoilt_core_is_seen(held: Hold, mutation: Mutation, tmp_path: Path) -
 def test_a_rule_says_why_and_where(rule: object) -> None:
     chosen = next(item for item in RULES if item is rule)
     assert len(chosen.reason) > 40
-    assert re.match(r"\w+(/\w+)*/\w+\.[ch]: \w+", chosen.kernel)
+    assert re.match(r"\w+(/\w+)*/\w+\.[chS]: \w+", chosen.kernel)
     cells = record.cells().values()
     surely = [cell for cell in cells if chosen.surely(cell)]
     # The difference of a race has a test of its own, below.

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rows held in guests: their programs go in, the record and the cores come out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab import guest
+from lab.architectures import BY_NAME
+from lab.host import build
+from lab.inside import calls, take, undisturbed
+from lab.inside.process import Impossible
+from lab.longform import FULL
+from lab.matrix import Guest, Row
+
+LAB = Path(__file__).resolve().parent.parent
+_INSIDE = (*sorted((LAB / "inside").glob("*.py")), LAB / "matrix.py", LAB / "architectures.py")
+PAYLOAD = {
+    str(path.relative_to(LAB.parent)): path.read_bytes() for path in (*_INSIDE, LAB / "longform.py")
+}
+"""What a guest has of this folder, by name."""
+
+
+def product(architecture: str) -> Path:
+    """Where ci/cross put what it built. Raises build.NotBuildable."""
+    above = Path(os.environ.get("CORESNAP_CROSS") or LAB.parent / "build" / "cross")
+    if not (above / architecture / "coresnap-dump").exists():
+        raise build.NotBuildable(
+            f"coresnap is not built for {architecture} below {above}: run ci/cross {architecture}"
+        )
+    return above / architecture
+
+
+def fresh(machine: Guest, *, memory: int, share: Path | None = None) -> guest.Guest:
+    """A guest of the matrix with what is inside the lab; ``share`` is for its mount_share().
+
+    Raises what guest.fresh() raises.
+
+    All of them draw the same random numbers at first, so that a failure comes again; in the long
+    form they do not.
+    """
+    return guest.fresh(
+        BY_NAME[machine.architecture],
+        kernel_name=machine.kernel,
+        payload=PAYLOAD,
+        warm=("lab.inside.calls",),
+        memory=memory,
+        share=share,
+        reseed=FULL,
+    )
+
+
+@contextmanager
+def ready(row: Row, to: Path, *, share: Path | None = None) -> Iterator[guest.Guest]:
+    """A fresh guest with the row's programs in it; ``to`` is where they are compiled.
+
+    Raises build.NotBuildable and what guest.fresh() raises.
+    """
+    assert row.guest is not None
+    architecture = BY_NAME[row.guest.architecture]
+    scenario = build.scenario(
+        row.scenario.source,
+        to,
+        width=row.width,
+        static=row.scenario.static or row.width != architecture.name,
+        dumps_itself=row.itself,
+        guest=True,
+    )
+    nudge = build.helper("nudge", to, width=architecture.name)
+    programs: dict[str, bytes | Path] = {
+        str(calls.PROGRAMS.scenario): scenario,
+        str(calls.PROGRAMS.nudge): nudge,
+        str(calls.PROGRAMS.dumper): product(architecture.name) / "coresnap-dump",
+    }
+    with fresh(row.guest, memory=row.scenario.memory, share=share) as vm:
+        vm.put(programs, mode=0o755)
+        yield vm
+
+
+def _possible(answer: dict[str, Any]) -> dict[str, Any]:
+    if "impossible" in answer:
+        raise Impossible(answer["impossible"])
+    return answer
+
+
+def hold(row: Row, to: Path, where: Path) -> take.Record:
+    """The row's hold in a guest, its cores and the console fetched into ``where``.
+
+    Raises what ready() raises.
+    """
+    with ready(row, to) as vm:
+        try:
+            answer = _possible(vm.call("lab.inside.calls:hold", packed=calls.pack(row)))
+            record = take.Record.from_json(answer, where)
+            for dump in record.dumps.values():
+                vm.get(str(calls.PLACE / dump.core.name), dump.core)
+            if record.kernel_core:
+                vm.get(str(calls.PLACE / record.kernel_core.name), record.kernel_core)
+        finally:
+            vm.keep(where)
+    return record
+
+
+def repeat(row: Row, to: Path, *, dumps: int) -> undisturbed.Aftermath:
+    """undisturbed.repeat() in a guest. Raises what ready() raises."""
+    with ready(row, to) as vm:
+        answer = vm.call("lab.inside.calls:repeat", packed=calls.pack(row), dumps=dumps)
+        return undisturbed.Aftermath.from_json(_possible(answer))

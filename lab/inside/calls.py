@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a test asks a guest for: functions of JSON, run in a child of the guest's agent."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+from lab.inside import system, take, undisturbed
+from lab.inside.process import Impossible
+from lab.matrix import NOBODY, Row
+
+PLACE = Path("/tmp/row")
+"""The row's directory in a guest, where its cores are afterwards."""
+PROGRAMS = take.Programs(
+    scenario=Path("/tmp/programs/scenario"),
+    dumper=Path("/tmp/programs/dumper"),
+    nudge=Path("/tmp/programs/nudge"),
+)
+"""Where a test puts the row's programs before it asks."""
+
+
+def begin(row: Row) -> None:
+    """Make the row's directory, its user's."""
+    reason = system.why_no_core()
+    assert reason is None or not row.scenario.kernel_core, reason
+    PLACE.mkdir(mode=0o700)
+    if row.nobody:
+        os.chown(PLACE, NOBODY, NOBODY)
+
+
+def pack(row: Row) -> str:
+    """A row for the way into a guest, where the same modules are."""
+    return base64.b64encode(pickle.dumps(row)).decode()
+
+
+def unpack(packed: str) -> Row:
+    """A row that came so."""
+    row = pickle.loads(base64.b64decode(packed))
+    assert isinstance(row, Row)
+    return row
+
+
+def hold(*, packed: str) -> dict[str, Any]:
+    """take.take() of the row: its record, or why it is impossible here."""
+    row = unpack(packed)
+    begin(row)
+    try:
+        return take.take(row, PROGRAMS, PLACE).to_json()
+    except (system.NotSettable, Impossible) as error:
+        return {"impossible": str(error)}
+
+
+def repeat(*, packed: str, dumps: int) -> dict[str, Any]:
+    """undisturbed.repeat() of the row, or why it is impossible here."""
+    row = unpack(packed)
+    begin(row)
+    try:
+        return undisturbed.repeat(row, PROGRAMS, PLACE, dumps=dumps).to_json()
+    except (system.NotSettable, Impossible) as error:
+        return {"impossible": str(error)}
