@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""``build``: makes in advance what guests need, so that tests start warm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from lab import matrix, qemu_images
+from lab.architectures import Architecture
+from lab.cache import Cache
+from lab.cli import talk
+from lab.cli.talk import ExitCode
+from lab.guest import MEMORY, state
+from lab.host import guests
+from lab.kernels import own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One thing to make: ``make`` returns what to say of it. ``needs`` are steps before it."""
+
+    what: str
+    architecture: str
+    make: Callable[[], str]
+    needs: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a step: "found", "built", "failed" or "left out". ``seconds`` it took."""
+
+    step: Step
+    word: str
+    seconds: float
+    text: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether what the step makes is there."""
+        return self.word in ("found", "built")
+
+
+def memories(architecture: str, kernel: str) -> tuple[int, ...]:
+    """MiB of memory that the rows of a guest have: each size is a state of its own."""
+    guest = matrix.Guest(architecture=architecture, kernel=kernel)
+    sizes = {row.scenario.memory for row in matrix.ONCE if row.guest == guest}
+    return tuple(sorted(sizes)) or (MEMORY,)
+
+
+def _kernel(architecture: Architecture, name: str) -> str:
+    kind, _, rest = name.partition("-")
+    if kind == "own" and rest:
+        line, _, variant = rest.partition("-")
+        return own.build(architecture, line, variant).version
+    found = state.find_kernel(architecture, name)
+    return f"{found.name} {found.key}"
+
+
+def _state(architecture: str, kernel: str, memory: int) -> str:
+    """Start a guest as tests do: that makes the state, and shows that guests wake from it."""
+    machine = matrix.Guest(architecture=architecture, kernel=kernel)
+    with guests.fresh(machine, memory=memory) as vm:
+        vm.ping()
+    name = machine.name.replace("/", "-")
+    newest = max(
+        (entry for entry in Cache.default().entries("state") if entry.name == name),
+        key=lambda entry: entry.used,
+    )
+    return newest.path.name
+
+
+def steps(architectures: Sequence[Architecture], kernels: Sequence[str]) -> list[Step]:
+    """What to make, in an order in which the quick comes first: Debian's kernels and the images,
+    states of these, then what is compiled.
+
+    Without ``kernels`` these are the ones that the matrix names for each architecture.
+    """
+    early: list[Step] = []
+    states: list[Step] = []
+    late: list[Step] = []
+    for architecture in architectures:
+        name = architecture.name
+        image = Step(
+            what="image",
+            architecture=name,
+            make=lambda it=architecture: qemu_images.image(it).key,  # type: ignore[misc]
+        )
+        early.append(image)
+        for kernel in kernels or matrix.kernels(name):
+            step = Step(
+                what=kernel,
+                architecture=name,
+                make=lambda it=architecture, of=kernel: _kernel(it, of),  # type: ignore[misc]
+            )
+            compiled = kernel.startswith("own-")
+            (late if compiled else early).append(step)
+            for memory in memories(name, kernel):
+                made = Step(
+                    what=f"{kernel} state, {memory} MiB",
+                    architecture=name,
+                    make=lambda it=name, of=kernel, mib=memory: _state(it, of, mib),  # type: ignore[misc]
+                    needs=(image, step),
+                )
+                (late if compiled else states).append(made)
+    return early + states + late
+
+
+def _present() -> set[Path]:
+    return {entry.path for entry in Cache.default().entries()}
+
+
+def perform(step: Step) -> Outcome:
+    """Make it; the cache tells whether it was there."""
+    before = _present()
+    begin = time.monotonic()
+    try:
+        text = step.make()
+    except talk.EXPECTED as error:
+        seconds = time.monotonic() - begin
+        return Outcome(step=step, word="failed", seconds=seconds, text=talk.paragraph(error))
+    word = "built" if _present() - before else "found"
+    return Outcome(step=step, word=word, seconds=time.monotonic() - begin, text=text)
+
+
+def perform_all(
+    todo: Sequence[Step],
+    *,
+    tell: Callable[[Outcome], None],
+    do: Callable[[Step], Outcome] = perform,
+) -> list[Outcome]:
+    """Make all, one by one. What needs a step that failed is left out, the rest goes on."""
+    done: list[Outcome] = []
+    for step in todo:
+        bad = [each.step.what for each in done if each.step in step.needs and not each.good]
+        if bad:
+            text = f"needs what failed before: {', '.join(bad)}"
+            outcome = Outcome(step=step, word="left out", seconds=0.0, text=text)
+        else:
+            outcome = do(step)
+        done.append(outcome)
+        tell(outcome)
+    return done
+
+
+def _tell(outcome: Outcome) -> None:
+    step = outcome.step
+    line = f"{step.architecture}: {step.what}: {outcome.word}, {outcome.seconds:.1f} s"
+    talk.say(line, style="" if outcome.good else "red")
+    if outcome.word == "failed":
+        talk.complain(f"{step.architecture}: {step.what}: {outcome.text}")
+
+
+def _table(outcomes: Sequence[Outcome]) -> Table:
+    table = Table("architecture", "what", "", "seconds", "name", box=None)
+    table.columns[3].justify = "right"
+    for outcome in outcomes:
+        table.add_row(
+            outcome.step.architecture,
+            outcome.step.what,
+            outcome.word,
+            f"{outcome.seconds:.1f}",
+            outcome.text if outcome.good else "",
+            style="" if outcome.good else "red",
+        )
+    return table
+
+
+@click.command()
+@click.argument("architectures", metavar="ARCH...", nargs=-1, type=talk.OfArchitecture())
+@click.option("--kernel", "kernels", metavar="NAME", multiple=True, help="Only this kernel.")
+def build(architectures: tuple[Architecture, ...], kernels: tuple[str, ...]) -> int:
+    """Make images, kernels and states of guests in advance.
+
+    Kernels are those that the tests of these architectures run on, with CORESNAP_FULL=1 also those
+    of the long form. What fails is told, and the others are made all the same; then the exit
+    status is 1.
+    """
+    if not architectures:
+        raise click.UsageError("name one architecture at least, as in: build arm arm64")
+    with talk.told():
+        begin = time.monotonic()
+        outcomes = perform_all(steps(architectures, kernels), tell=_tell)
+        talk.console().print(_table(outcomes))
+        bad = sum(not outcome.good for outcome in outcomes)
+        talk.say(f"{len(outcomes) - bad} there, {bad} not, {time.monotonic() - begin:.1f} s")
+    return ExitCode.FAILED if bad else ExitCode.OK
