@@ -13,7 +13,7 @@ import pytest
 from lab.host import build, guests, hold
 from lab.inside import dumper, system, take, undisturbed
 from lab.inside.process import Impossible
-from lab.longform import DUMPS, TIMED_DUMPS, TIMEOUT
+from lab.longform import DUMPS, GUEST_TIMED_DUMPS, GUEST_TIMEOUT, TIMED_DUMPS, TIMEOUT
 from lab.matrix import METHODS, ONCE, STOCK, Row
 
 TIMED = "blocked-timed"
@@ -29,9 +29,9 @@ def _rows() -> list[Row]:
         if row.guest and (row.scenario.source != "blocked" or row.guest.kernel != STOCK):
             continue
         chosen.append(row)
-        if row.scenario.source == "blocked":
+        if row.scenario.source == "blocked" and not (row.guest and row.nobody):
             # These end within the test: dumps must neither cut them short nor make them fail.
-            seconds = str(TIMEOUT).encode()
+            seconds = str(GUEST_TIMEOUT if row.guest else TIMEOUT).encode()
             timed = dataclasses.replace(row.scenario, name=TIMED, args=(seconds,))
             chosen.append(dataclasses.replace(row, scenario=timed))
     return chosen
@@ -58,6 +58,7 @@ def _place(row: Row, tools: hold.Tools) -> Iterator[tuple[take.Programs, Path]]:
 def test_target_goes_on_after_dumps(row: Row, tools: hold.Tools) -> None:
     dumps = TIMED_DUMPS if row.scenario.name == TIMED else DUMPS
     if row.guest:
+        dumps = GUEST_TIMED_DUMPS if row.scenario.name == TIMED else DUMPS
         with _or_skip(row):
             seen = guests.repeat(row, tools.build, dumps=dumps)
     else:
