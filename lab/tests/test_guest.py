@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -141,7 +142,8 @@ def test_a_panic_is_a_lost_guest_with_its_console(row: Architecture) -> None:
     with fresh(row) as vm, pytest.raises(GuestLost) as failure:
         vm.run(["sh", "-c", "echo c > /proc/sysrq-trigger; sleep 1000"], deadline=SOON)
     assert failure.value.loss is Loss.PANICKED
-    assert "sysrq triggered crash" in str(failure.value)
+    # A long oops leaves no room for its first line in the tail.
+    assert re.search("sysrq triggered crash|sysrq_handle_crash|Kernel panic", str(failure.value))
     assert "echo c > /proc/sysrq-trigger" in str(failure.value)
 
 
