@@ -16,8 +16,8 @@ from typing import IO
 _log = logging.getLogger(__name__)
 # Lines of a failed program's output that are shown.
 _TAIL = 15
-# Seconds for killed programs to be gone.
-_DYING = 10
+DYING = 10
+"""Seconds for killed programs to be gone."""
 # Debian keeps some of them where only root looks.
 _SEARCH = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -84,10 +84,11 @@ def run(
 
 
 def _kill(process: subprocess.Popen[bytes]) -> bytes:
-    """Kill a program and what it started; returns its messages, whose end tells that all died."""
+    """Kill a program and what it started; returns its messages, whose end tells that all have
+    closed them, as the last thing but one that they do."""
     os.killpg(process.pid, signal.SIGKILL)
     try:
-        return process.communicate(timeout=_DYING)[1]
+        return process.communicate(timeout=DYING)[1]
     except subprocess.TimeoutExpired as error:
         return error.stderr or b""
 
