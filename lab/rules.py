@@ -99,6 +99,25 @@ class Rule:
         )
 
 
+def _address(difference: Difference) -> int:
+    """The first address in the path of a difference, as in ``phdr[7f00].p_filesz``."""
+    match = re.search(r"\[([0-9a-f]+)", difference.path)
+    assert match is not None
+    return int(match[1], 16)
+
+
+def _range(difference: Difference) -> tuple[int, int]:
+    """Start and end of the pages of a difference ``memory[7f00-7f01]``."""
+    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
+    assert match is not None
+    return int(match[1], 16), int(match[2], 16)
+
+
+def _tid(difference: Difference) -> int:
+    """The thread of a difference ``thread[17].prstatus.…``."""
+    return int(difference.path.partition("[")[2].partition("]")[0])
+
+
 def _is(ours: object, kernel: object) -> Callable[[Difference, Context], bool]:
     return lambda difference, _: (difference.a, difference.b) == (ours, kernel)
 
@@ -151,9 +170,7 @@ def _once_written(context: Context) -> dict[int, int]:
 
 def _only_in_kernels(difference: Difference, context: Context) -> bool:
     """p_filesz of such a mapping, or its bytes: in the kernel's core whole, in ours not at all."""
-    match = re.search(r"\[([0-9a-f]+)", difference.path)
-    assert match is not None
-    size = _once_written(context).get(int(match[1], 16))
+    size = _once_written(context).get(_address(difference))
     return size is not None and (difference.a, difference.b) == (0, size)
 
 
@@ -197,9 +214,7 @@ def _timeouts(core: Core) -> Iterator[tuple[int, int]]:
 
 def _less_time_left(difference: Difference, context: Context) -> bool:
     """All that differs in these pages are such timeouts, and the kernel's are shorter."""
-    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
-    assert match is not None
-    start, end = int(match[1], 16), int(match[2], 16)
+    start, end = _range(difference)
     ours = bytearray(context.ours.read(start, end - start))
     kernel = context.kernel.read(start, end - start)
     for address, size in _timeouts(context.kernel):
@@ -233,9 +248,7 @@ def _same_size(difference: Difference) -> bool:
 
 def _lock_is_held(difference: Difference, context: Context) -> bool:
     """Of these pages only the library's lock differs: ours names the caller, then it is free."""
-    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
-    assert match is not None
-    start, end = int(match[1], 16), int(match[2], 16)
+    start, end = _range(difference)
     ours = context.ours.read(start, end - start)
     kernel = context.kernel.read(start, end - start)
     pid = context.facts["pid"]
@@ -256,7 +269,7 @@ def _job_stopped(cell: Cell) -> bool:
 
 def _restarting(difference: Difference, context: Context) -> bool:
     """The kernel's registers are ours after the kernel's own restart of the interrupted call."""
-    tid = int(difference.path.partition("[")[2].partition("]")[0])
+    tid = _tid(difference)
     ours, kernel = (
         next(thread.regs for thread in core.threads if thread.tid == tid)
         for core in (context.ours, context.kernel)
@@ -279,9 +292,7 @@ def _blocked_unprivileged(cell: Cell) -> bool:
 
 
 def _aio_ring(difference: Difference, context: Context) -> bool:
-    match = re.search(r"\[([0-9a-f]+)", difference.path)
-    assert match is not None
-    entry = context.kernel.file_at(int(match[1], 16))
+    entry = context.kernel.file_at(_address(difference))
     if entry is None or entry.path != b"/[aio] (deleted)":
         return False
     return (difference.a, difference.b) == (entry.end - entry.start, 0)
@@ -317,7 +328,7 @@ def _compat_arm_spins(cell: Cell) -> bool:
 
 def _outside_calls(difference: Difference, context: Context) -> bool:
     """A thread that spins in user mode, where orig_r0 means nothing."""
-    return int(difference.path.partition("[")[2].partition("]")[0]) in context.facts["spins"]
+    return _tid(difference) in context.facts["spins"]
 
 
 def _zoo_of_nobody_on_tmpfs(cell: Cell) -> bool:
@@ -326,9 +337,7 @@ def _zoo_of_nobody_on_tmpfs(cell: Cell) -> bool:
 
 def _never_mapped_in(difference: Difference, context: Context) -> bool:
     """Pages of a shared mapping that ours has as holes."""
-    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
-    assert match is not None
-    start, end = int(match[1], 16), int(match[2], 16)
+    start, end = _range(difference)
     entry = context.kernel.file_at(start)
     shared = entry is not None and entry.path.endswith(b" (deleted)")
     return shared and not any(context.ours.read(start, end - start))
@@ -343,9 +352,7 @@ def _arm_kernel(cell: Cell) -> bool:
 
 def _before_the_vdso(difference: Difference, context: Context) -> bool:
     """The page of [vvar], which lies before the vdso."""
-    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
-    assert match is not None
-    start, end = int(match[1], 16), int(match[2], 16)
+    start, end = _range(difference)
     vdso = dict(context.kernel.auxv).get(_AT_SYSINFO_EHDR)
     return end == vdso and end - start == PAGE and context.cell.row.width == ARM.name
 
@@ -364,7 +371,7 @@ def _compat_x86(cell: Cell) -> bool:
 
 def _privilege_of_null(difference: Difference, context: Context) -> bool:
     """The null selector with and without a privilege level, in a thread that took a signal."""
-    tid = int(difference.path.partition("[")[2].partition("]")[0])
+    tid = _tid(difference)
     return tid in context.facts["spins"] and (difference.a, difference.b) == (0, 3)
 
 

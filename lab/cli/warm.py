@@ -54,10 +54,9 @@ def memories(architecture: str, kernel: str) -> tuple[int, ...]:
 
 
 def _kernel(architecture: Architecture, name: str) -> str:
-    kind, _, rest = name.partition("-")
-    if kind == "own" and rest:
-        line, _, variant = rest.partition("-")
-        return own.build(architecture, line, variant).version
+    ours = own.parse_name(name)
+    if ours:
+        return own.build(architecture, *ours).version
     found = state.find_kernel(architecture, name)
     return f"{found.name} {found.key}"
 
@@ -98,7 +97,7 @@ def steps(architectures: Sequence[Architecture], kernels: Sequence[str]) -> list
                 architecture=name,
                 make=lambda it=architecture, of=kernel: _kernel(it, of),  # type: ignore[misc]
             )
-            compiled = kernel.startswith("own-")
+            compiled = own.parse_name(kernel) is not None
             (late if compiled else early).append(step)
             for memory in memories(name, kernel):
                 made = Step(

@@ -104,12 +104,11 @@ def recipe(
 
 def find_kernel(architecture: Architecture, name: str) -> Kernel:
     """The kernel of that name. Errors: BadMachine for a name that is none, and the kernels'."""
-    kind, _, rest = name.partition("-")
-    line, _, variant = rest.partition("-")
     if name == "stock-6.1":
         return stock.kernel(architecture)
-    if kind == "own" and line:
-        return own.kernel(architecture, line, variant)
+    ours = own.parse_name(name)
+    if ours:
+        return own.kernel(architecture, *ours)
     raise BadMachine(
         f"There is no kernel {name!r}. A kernel is 'stock-6.1', Debian's, or 'own-LINE' or "
         f"'own-LINE-VARIANT', ours, as in 'own-6.1'."

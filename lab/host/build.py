@@ -114,6 +114,12 @@ def compile_program(
     return program
 
 
+def cross(architecture: str) -> Path:
+    """Where ci/cross puts what it builds for guests: $CORESNAP_CROSS, or build/cross."""
+    above = Path(os.environ.get("CORESNAP_CROSS") or LAB.parent / "build" / "cross")
+    return above / architecture
+
+
 def _built(width: str, *, guest: bool) -> tuple[Path, str]:
     """The directory to search libcoresnap in, and what to do when it is not there."""
     name = _BUILDS.get(width)
@@ -124,8 +130,7 @@ def _built(width: str, *, guest: bool) -> tuple[Path, str]:
                 f"{name} does not name the build directory of libcoresnap for {width}"
             )
         return Path(directory), f"{name} names it: build there, or name another"
-    above = Path(os.environ.get("CORESNAP_CROSS") or LAB.parent / "build" / "cross")
-    return above / width, f"run ci/cross {width}"
+    return cross(width), f"run ci/cross {width}"
 
 
 def library(width: str, *, guest: bool = False) -> Path:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +26,13 @@ PAYLOAD = {
 
 def product(architecture: str) -> Path:
     """Where ci/cross put what it built. Raises build.NotBuildable."""
-    above = Path(os.environ.get("CORESNAP_CROSS") or LAB.parent / "build" / "cross")
-    if not (above / architecture / "coresnap-dump").exists():
+    directory = build.cross(architecture)
+    if not (directory / "coresnap-dump").exists():
         raise build.NotBuildable(
-            f"coresnap is not built for {architecture} below {above}: run ci/cross {architecture}"
+            f"coresnap is not built for {architecture} below {directory.parent}: "
+            f"run ci/cross {architecture}"
         )
-    return above / architecture
+    return directory
 
 
 def fresh(machine: Guest, *, memory: int, share: Path | None = None) -> guest.Guest:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -71,11 +72,16 @@ def _checked(path: str) -> str:
     return path
 
 
+@functools.cache
+def _version(compiler: str, purpose: str) -> str:
+    return tools.run([compiler, "--version"], purpose=purpose).partition("\n")[0]
+
+
 def _init(architecture: Architecture, cache: Cache) -> Path:
     purpose = f"Building the first process of {architecture.name} guests"
     package = f"gcc-{architecture.compiler.rstrip('-').replace('_', '-')}"
     compiler = tools.find(f"{architecture.compiler}gcc", package=package, purpose=purpose)
-    version = tools.run([compiler, "--version"], purpose=purpose).partition("\n")[0]
+    version = _version(compiler, purpose)
     source = _SOURCE.read_bytes()
 
     def compile_it(to: Path) -> None:

@@ -90,6 +90,13 @@ def kernel_name(line: str, variant: str = "") -> str:
     return f"own-{line}-{variant}" if variant else f"own-{line}"
 
 
+def parse_name(name: str) -> tuple[str, str] | None:
+    """Line and variant of the kernel of ours that has this name; None if it is none of ours."""
+    kind, _, rest = name.partition("-")
+    line, _, variant = rest.partition("-")
+    return (line, variant) if kind == "own" and line else None
+
+
 def command(architecture: Architecture, line: str, variant: str = "") -> str:
     """What a person types to have the kernel built."""
     return " ".join(["python -m lab.kernels build", architecture.name, line, variant]).rstrip()

@@ -104,13 +104,8 @@ static const char *finish(void)
 	const char *why = verify();
 	if (why)
 		return why;
-	const time_t deadline = time(NULL) + AWAIT_SECONDS;
-	while (released < THREADS) {
-		syscall(SYS_futex, never, 1 /* FUTEX_WAKE */, INT_MAX, NULL, NULL, 0);
-		if (time(NULL) > deadline)
-			return "threads did not wake";
-		sched_yield();
-	}
+	if (!scenario_wake(never, &released, THREADS))
+		return "threads did not wake";
 	return wrong ? "a futex wait failed, or a segment changed" : NULL;
 }
 

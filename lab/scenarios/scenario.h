@@ -306,6 +306,20 @@ static void __attribute__((unused)) scenario_await(pid_t tid, long nr)
 	}
 }
 
+// Wakes the threads that wait for a futex until as many have counted themselves as released.
+static bool __attribute__((unused)) scenario_wake(uint32_t *futex, _Atomic uint32_t *released,
+						  size_t threads)
+{
+	const time_t deadline = time(NULL) + AWAIT_SECONDS;
+	while (*released < threads) {
+		syscall(SYS_futex, futex, 1 /* FUTEX_WAKE */, INT_MAX, NULL, NULL, 0);
+		if (time(NULL) > deadline)
+			return false;
+		sched_yield();
+	}
+	return true;
+}
+
 // Reads memory of this process without touching it: also what is PROT_NONE.
 static bool __attribute__((unused)) scenario_peek(const volatile void *address, void *bytes,
 						  size_t size)

@@ -51,13 +51,8 @@ static const char *finish(void)
 	if (why)
 		return why;
 	*never = 1;
-	const time_t deadline = time(NULL) + AWAIT_SECONDS;
-	while (released < n_slots) {
-		syscall(SYS_futex, never, 1 /* FUTEX_WAKE */, INT_MAX, NULL, NULL, 0);
-		if (time(NULL) > deadline)
-			return "threads did not wake";
-		sched_yield();
-	}
+	if (!scenario_wake(never, &released, n_slots))
+		return "threads did not wake";
 	return returned ? "a futex wait failed" : NULL;
 }
 

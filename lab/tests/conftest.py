@@ -77,8 +77,11 @@ def _wanted(item: pytest.Item, named: tuple[str, ...]) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what is about the machines that were asked for."""
     named = _guests(config)
-    dropped = [item for item in items if not _wanted(item, named)]
-    items[:] = [item for item in items if _wanted(item, named)]
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        (kept if _wanted(item, named) else dropped).append(item)
+    items[:] = kept
     config.hook.pytest_deselected(items=dropped)
 
 
