@@ -37,10 +37,12 @@ said["end"] = child.wait(60)
 print(json.dumps(said))
 """
 
+# By name, which takes psutil, and with instructions, which take capstone.
 BY_COMMAND = """
 cat </dev/zero >/dev/null & pid=$!
 coresnap() { python3 -c 'from coresnap_cli.main import main; main()' "$@"; }
-coresnap dump $pid -o /tmp/cli.core && coresnap info /tmp/cli.core && coresnap threads /tmp/cli.core
+coresnap dump -n cat -o /tmp/cli.core && coresnap info /tmp/cli.core &&
+    coresnap threads /tmp/cli.core && coresnap disasm /tmp/cli.core
 status=$?
 kill $pid
 exit $status
@@ -75,6 +77,6 @@ def test_command_dumps_and_tells(architecture: str, tmp_path: Path) -> None:
     with _ready(architecture) as vm:
         done = vm.run(["sh", "-c", BY_COMMAND], env=ENV)
         vm.get("/tmp/cli.core", tmp_path / "cli.core")
-    assert b"cat" in done.stdout
+    assert b"cat" in done.stdout and b"=> 0x" in done.stdout
     with Core(tmp_path / "cli.core") as core:
         assert core.process.fname == b"cat"
