@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from lab.architectures import ARCHITECTURES, ARM, ARM64, X86_32, X86_64
 from lab.longform import FULL, HOLDS
@@ -24,11 +25,12 @@ X86S = (X86_32.name, X86_64.name)
 # Kernels that every guest has in the everyday run, then those of the long form only.
 STOCK = "stock-6.1"
 OWN = "own-6.1"
+NO_CORE = "own-6.1-no-core"
 _KERNELS = {name: (STOCK, OWN) if name in (ARM.name, X86_64.name) else (STOCK,) for name in GUESTS}
 _MORE_KERNELS = {
     X86_32.name: (OWN, "own-6.12"),
-    X86_64.name: ("own-6.12", "own-6.1-no-core"),
-    ARM.name: ("own-6.12", "own-6.1-no-lpae", "own-6.1-no-core"),
+    X86_64.name: ("own-6.12", NO_CORE),
+    ARM.name: ("own-6.12", "own-6.1-no-lpae", NO_CORE),
     ARM64.name: (OWN, "own-6.12"),
 }
 # What a 64-bit guest runs besides its own programs.
@@ -53,8 +55,8 @@ class Scenario:
     ``guests`` are the architectures whose guests hold it at their own width; with ``compat`` those
     of 64 bits hold it at 32 bits too, dumped by their own dumper, and with ``compat_only`` at no
     other width. ``brief`` scenarios are held on
-    every kernel in the everyday run, the others on Debian's only. ``memory`` is what a guest has,
-    in MiB.
+    every kernel in the everyday run, the others on Debian's only; ``coreless`` ones only where the
+    kernel cannot write a core at all. ``memory`` is what a guest has, in MiB.
     ``argv0`` and ``exe`` are the names that the program runs under, bytes because they may be
     anything. ``tmpfs`` puts the row's directory on /dev/shm: its core has more bytes (nearly all
     holes) than a file of ext4 can have. ``kernel_core`` says whether the kernel writes one too,
@@ -81,6 +83,7 @@ class Scenario:
     compat: bool = False
     compat_only: bool = False
     brief: bool = False
+    coreless: bool = False
     memory: int = 384
 
 
@@ -130,6 +133,7 @@ SCENARIOS = (
         compat=True,
         brief=True,
     ),
+    Scenario(name="threads-20", source="threads", args=(b"19",), guests=GUESTS, coreless=True),
     Scenario(
         name="maps-zoo",
         source="maps_zoo",
@@ -225,6 +229,11 @@ class Guest:
         """As in ``arm/stock-6.1``."""
         return f"{self.architecture}/{self.kernel}"
 
+    @property
+    def writes_cores(self) -> bool:
+        """Whether this kernel can write a core."""
+        return self.kernel != NO_CORE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -259,6 +268,11 @@ class Row:
             parts.append(f"hold-{self.hold}")
         return "/".join(parts)
 
+    @property
+    def kernel_core(self) -> bool:
+        """Whether the kernel writes a core of it, too."""
+        return self.scenario.kernel_core and (self.guest is None or self.guest.writes_cores)
+
 
 def kernels(architecture: str) -> tuple[str, ...]:
     """The kernels that this architecture's guests have in this run."""
@@ -280,6 +294,8 @@ def _here() -> Iterator[Row]:
 def _in(guest: Guest) -> Iterator[Row]:
     for scenario in SCENARIOS:
         if guest.architecture not in scenario.guests:
+            continue
+        if scenario.coreless and guest.writes_cores:
             continue
         if guest.kernel != STOCK and not (scenario.brief or FULL):
             continue
@@ -309,3 +325,44 @@ ONCE = tuple(rows())
 ROWS = ONCE + tuple(
     replace(row, hold=hold) for hold in range(2, HOLDS + 1) for row in ONCE if not row.guest
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Rows that cannot be held: of a scenario, in guests whose names a pattern matches.
+
+    ``link`` is where the reason can be read up. A row that is covered and can be held after all
+    fails, as does one of a guest that cannot be held and is not covered: so the list is true.
+    """
+
+    scenario: str
+    guests: str
+    reason: str
+    link: str
+
+    def covers(self, row: Row) -> bool:
+        """Whether it says this of the row."""
+        name = row.guest.name if row.guest else ""
+        return row.scenario.name == self.scenario and fnmatchcase(name, self.guests)
+
+
+_NO_LPAE = "huge pages of 32-bit ARM need page tables of the long format, without which it is built"
+_ARM_HUGETLB = "arch/arm/Kconfig: config ARM_LPAE, ARCH_SUPPORTS_HUGETLBFS"
+
+KNOWN_LIMITS = (
+    Limit(
+        scenario="sme",
+        guests="arm64/*",
+        reason="Linux keeps SME from being built, so no kernel offers streaming SVE state and ZA",
+        link='Linux kernel commit 81235ae0c846 ("arm64: Kconfig: Make SME depend on BROKEN for '
+        'now") (in v6.12)',
+    ),
+    Limit(scenario="hugetlb", guests="arm/stock-6.1", reason=_NO_LPAE, link=_ARM_HUGETLB),
+    Limit(scenario="hugetlb", guests="arm/own-6.1-no-lpae", reason=_NO_LPAE, link=_ARM_HUGETLB),
+)
+"""What the lab cannot show, with the reason. All other rows of guests must be held."""
+
+
+def known_limit(row: Row) -> Limit | None:
+    """The limit that covers a row, if any."""
+    return next((limit for limit in KNOWN_LIMITS if limit.covers(row)), None)

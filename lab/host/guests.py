@@ -54,6 +54,19 @@ def fresh(machine: Guest, *, memory: int, share: Path | None = None) -> guest.Gu
     )
 
 
+def program(row: Row, to: Path) -> Path:
+    """The row's scenario for its guest, compiled below ``to``. Raises build.NotBuildable."""
+    assert row.guest is not None
+    return build.scenario(
+        row.scenario.source,
+        to,
+        width=row.width,
+        static=row.scenario.static or row.width != row.guest.architecture,
+        dumps_itself=row.itself,
+        guest=True,
+    )
+
+
 @contextmanager
 def ready(row: Row, to: Path, *, share: Path | None = None) -> Iterator[guest.Guest]:
     """A fresh guest with the row's programs in it; ``to`` is where they are compiled.
@@ -62,17 +75,9 @@ def ready(row: Row, to: Path, *, share: Path | None = None) -> Iterator[guest.Gu
     """
     assert row.guest is not None
     architecture = BY_NAME[row.guest.architecture]
-    scenario = build.scenario(
-        row.scenario.source,
-        to,
-        width=row.width,
-        static=row.scenario.static or row.width != architecture.name,
-        dumps_itself=row.itself,
-        guest=True,
-    )
     nudge = build.helper("nudge", to, width=architecture.name)
     programs: dict[str, bytes | Path] = {
-        str(calls.PROGRAMS.scenario): scenario,
+        str(calls.PROGRAMS.scenario): program(row, to),
         str(calls.PROGRAMS.nudge): nudge,
         str(calls.PROGRAMS.dumper): product(architecture.name) / "coresnap-dump",
     }

@@ -22,6 +22,7 @@ import pytest
 
 from lab.host import kept, record
 from lab.host.hold import Hold
+from lab.host.limits import KNOWN
 from lab.matrix import METHODS, Row
 from lab.resume import PASSED_BEFORE
 
@@ -105,15 +106,16 @@ def read(directory: Path = CELLS) -> list[Noted]:
 def ended(report: pytest.TestReport) -> tuple[str, str] | None:
     """How a phase of a test ended, and why: "passed", "differs" (a test said so), "failed" (nothing
     could be tested), "impossible", "limit". None if it says nothing new."""
-    limit = getattr(report, "wasxfail", None)
-    if limit is not None and report.skipped:
-        return "limit", _short(str(limit).removeprefix("reason: "))
     if report.failed:
         return "differs" if report.when == "call" else "failed", _short(_crash(report))
     if report.skipped:
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         why = why.removeprefix("Skipped: ")
-        return None if PASSED_BEFORE in why else ("impossible", _short(why))
+        if PASSED_BEFORE in why:
+            return None
+        if why.startswith(KNOWN):
+            return "limit", _short(why.removeprefix(KNOWN))
+        return "impossible", _short(why)
     return ("passed", "") if report.when == "call" else None
 
 

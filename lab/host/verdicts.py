@@ -65,9 +65,9 @@ def _blocks(text: str, header: str) -> dict[str, str]:
     return found
 
 
-def _gdb(program: Path, core: Path) -> Said:
+def _gdb(program: Path, core: Path, *, gdb: str = "gdb") -> Said:
     """Backtrace and registers of each thread, the auxiliary vector, and the warnings."""
-    argv = ["gdb", "-nx", "-batch"]
+    argv = [gdb, "-nx", "-batch"]
     for setting in (
         "auto-load off",
         "debuginfod enabled off",
@@ -84,6 +84,11 @@ def _gdb(program: Path, core: Path) -> Said:
     said["warnings"] = _sorted(errors)
     said["status"] = str(status)
     return said
+
+
+def multiarch(program: Path, core: Path) -> Said:
+    """What gdb says of a core of another architecture. Raises ToolMissing."""
+    return _gdb(program, core, gdb="gdb-multiarch")
 
 
 def _lldb(program: Path, core: Path) -> Said:

@@ -186,7 +186,7 @@ def take(row: Row, programs: Programs, where: Path) -> Record:
         process.settle()
         if stopped:
             process.stop()
-        if row.scenario.kernel_core:
+        if row.kernel_core:
             record.kernel_core = _kernel_core(process, stopped)
         else:
             record.answer = f"{record.answer}, exit {process.exit_status()}"

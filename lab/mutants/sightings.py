@@ -28,9 +28,8 @@ class Sighting:
 
 
 def _read(held: Hold, method: str) -> Iterator[Sighting]:
-    scenario = held.row.scenario
     core = held.ours(method)
-    if scenario.kernel_core and scenario.compared:
+    if held.row.kernel_core and held.row.scenario.compared:
         for difference, _ in compare.judge(held.context(method)).unexplained:
             yield Sighting(Judge.KERNEL, difference.path)
     for words in truth.lies(core, held.facts):

@@ -14,7 +14,7 @@ import pytest
 
 from lab.cache import CacheError
 from lab.guest import GuestError
-from lab.host import build, dumper, guests, hold, outcomes, record
+from lab.host import build, dumper, guests, hold, limits, outcomes, record
 from lab.inside import system, take
 from lab.inside.process import Impossible
 from lab.kernels.errors import KernelError
@@ -182,8 +182,9 @@ def held(request: pytest.FixtureRequest, tools: hold.Tools) -> Iterator[hold.Hol
             else:
                 done = hold.run(row, tools, directory)
         except (system.NotSettable, build.NotBuildable, Impossible) as error:
-            pytest.skip(f"not possible here: {row.name}: {error}")
+            limits.impossible(row, error)
         except (GuestError, KernelError, CacheError) as error:
             pytest.fail(f"{row.name}: {error}", pytrace=False)
         stack.callback(done.close)
+        limits.held_after_all(row)
         yield done

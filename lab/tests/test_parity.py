@@ -12,11 +12,11 @@ from lab.host.hold import Hold
 from lab.matrix import METHODS, ROWS
 
 HOLDS = [pytest.param(row, id=row.name) for row in ROWS]
-BY_KERNEL = [param for param, row in zip(HOLDS, ROWS, strict=True) if row.scenario.kernel_core]
+BY_KERNEL = [param for param, row in zip(HOLDS, ROWS, strict=True) if row.kernel_core]
 COMPARED = [
     param
     for param, row in zip(HOLDS, ROWS, strict=True)
-    if row.scenario.kernel_core and row.scenario.compared
+    if row.kernel_core and row.scenario.compared
 ]
 
 

@@ -144,11 +144,11 @@ def test_undisturbed(held):
 def test_of_no_row():
     pass
 LIMITED = [pytest.param(row, id=row.name) for row in ONCE if row.scenario.name == "fpu"][:1]
-@pytest.mark.xfail(reason="known-limit: it is so")
 @pytest.mark.parametrize("held", LIMITED)
 @pytest.mark.parametrize("method", METHODS)
 def test_limited(held, method):
-    assert method == "stop"
+    if method == "fork":
+        pytest.skip("known limit: it is so")
 """
 
 

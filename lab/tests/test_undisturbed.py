@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import build, guests, hold
+from lab.host import build, guests, hold, limits
 from lab.inside import dumper, system, take, undisturbed
 from lab.inside.process import Impossible
 from lab.longform import DUMPS, GUEST_TIMED_DUMPS, GUEST_TIMEOUT, TIMED_DUMPS, TIMEOUT
@@ -45,7 +45,7 @@ def _or_skip(row: Row) -> Iterator[None]:
     try:
         yield
     except (system.NotSettable, build.NotBuildable, Impossible) as error:
-        pytest.skip(f"not possible here: {row.name}: {error}")
+        limits.impossible(row, error)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from lab.host import verdicts
+from lab.host import guests, hold, verdicts
 from lab.host.hold import Hold
 from lab.matrix import METHODS, ROWS
 
@@ -33,6 +33,33 @@ def test_tools_agree(held: Hold, tool: verdicts.Tool) -> None:
         pytest.skip(str(error))
     found = verdicts.disagreements(ours, kernel)
     assert not found, "\n".join(found[:20])
+
+
+# Registers with larger values hold a thread's own mark or an address.
+SMALL = 0xFFFF
+CORELESS = [pytest.param(row, id=row.name) for row in ROWS if row.scenario.coreless]
+
+
+@pytest.mark.parametrize("held", CORELESS, indirect=True)
+@pytest.mark.parametrize("method", METHODS)
+def test_gdb_opens_what_no_kernel_wrote(held: Hold, method: str, tools: hold.Tools) -> None:
+    assert method in held.record.dumps, held.record.failures[method]
+    program = guests.program(held.row, tools.build)
+    try:
+        said = verdicts.multiarch(program, held.record.dumps[method].core)
+    except verdicts.ToolMissing as error:
+        pytest.fail(str(error), pytrace=False)
+    assert said["status"] == "0", said["warnings"]
+    marks = {
+        truth["tid"]: truth["value"]
+        for truth in held.facts["truths"]
+        if truth["is"] == "register" and truth["value"] > SMALL
+    }
+    assert len(held.facts["tids"]) == 20 and len(marks) == 19
+    for tid in held.facts["tids"]:
+        frames, registers = said[f"{tid} (1)"], said[f"{tid} (2)"]
+        assert frames.startswith("#0"), frames
+        assert tid not in marks or f"{marks[tid]:#x}" in registers, registers
 
 
 def hash_of(name: str) -> int:
