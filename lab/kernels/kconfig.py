@@ -24,6 +24,7 @@ LINES = ("6.1", "6.12")
 VARIANTS: Mapping[str, frozenset[str]] = {
     "no-lpae": frozenset({"arm"}),
     "no-core": frozenset(architecture.name for architecture in ARCHITECTURES),
+    "sme": frozenset({"arm64"}),
 }
 """Variants, each with the architectures that have it. The plain kernel is the variant ''."""
 

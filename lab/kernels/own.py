@@ -128,7 +128,7 @@ def recipe(architecture: Architecture, line: str, variant: str = "") -> Recipe |
         line=line,
         variant=variant,
         source=found,
-        patches=source.series(line),
+        patches=source.series(line, variant),
         options=kconfig.wanted(architecture, variant),
     )
 

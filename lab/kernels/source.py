@@ -119,9 +119,10 @@ def download(line: str, work: Path) -> Source:
     return Source(line=line, version=version, tarball=tarball)
 
 
-def series(line: str) -> tuple[Path, ...]:
-    """The patches of a line in the order of their names."""
-    return tuple(sorted((SERIES / line).glob("*.patch")))
+def series(line: str, variant: str = "") -> tuple[Path, ...]:
+    """The patches of a line in the order of their names, then those of the variant."""
+    names = [line, f"{line}-{variant}"] if variant else [line]
+    return tuple(patch for name in names for patch in sorted((SERIES / name).glob("*.patch")))
 
 
 def series_digest(patches: tuple[Path, ...]) -> str:

@@ -202,6 +202,16 @@ def test_a_series_changes_a_copy_only(
     assert len(plain.relative_to(work).parts) == len(patched.relative_to(work).parts)
 
 
+def test_a_variant_has_patches_of_its_own_after_the_lines(series: Path) -> None:
+    of_variant = series.with_name("6.1-sme")
+    of_variant.mkdir()
+    for patch in (series / "0002-x.patch", of_variant / "0001-y.patch"):
+        patch.write_text(PATCH)
+    assert [path.name for path in source.series("6.1")] == ["0002-x.patch"]
+    assert [path.name for path in source.series("6.1", "no-core")] == ["0002-x.patch"]
+    assert [path.name for path in source.series("6.1", "sme")] == ["0002-x.patch", "0001-y.patch"]
+
+
 def test_a_series_that_does_not_apply_names_patch_and_hunk(
     tmp_path: Path, tarball: Callable[..., source.Source], series: Path
 ) -> None:

@@ -42,7 +42,7 @@ def test_a_limit_that_is_none_any_more_fails() -> None:
     assert "take it out of KNOWN_LIMITS" in str(caught.value)
 
 
-@pytest.mark.parametrize("limit", KNOWN_LIMITS, ids=lambda it: f"{it.scenario}-{it.guests}")
+@pytest.mark.parametrize("limit", KNOWN_LIMITS, ids=lambda it: it.scenario)
 def test_each_limit_says_why_and_where_to_read_it(limit: Limit) -> None:
     assert limit.reason and limit.link
 
