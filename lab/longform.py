@@ -17,9 +17,11 @@ DUMPS = 1000 if FULL else 25
 TIMED_DUMPS = 100 if FULL else 6
 """The same of a process whose calls time out after ``TIMEOUT`` seconds, so after these dumps."""
 TIMEOUT = 20 if FULL else 2
+GUEST_DUMPS = 100 if FULL else 8
+"""As DUMPS, in a guest, where a dump takes a good part of a second."""
 GUEST_TIMED_DUMPS = 10 if FULL else 2
-"""As TIMED_DUMPS, in a guest, where a dump takes a good part of a second."""
-GUEST_TIMEOUT = 60 if FULL else 12
+"""As TIMED_DUMPS, in a guest."""
+GUEST_TIMEOUT = 60 if FULL else 8
 """As TIMEOUT, in a guest."""
 STEPS_OF_ALL = FULL
 """Is the dumper killed at every step for every kind of call, width and dumper, or for some?"""

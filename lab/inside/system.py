@@ -25,6 +25,11 @@ class NotSettable(Exception):
 
 def why_no_core() -> str | None:
     """A paragraph that says why the kernel would write no core into a row's directory, or None."""
+    if not _CORE_PATTERN.exists():
+        return (
+            f"The lab compares our cores with the kernel's, and this kernel writes none: it has no "
+            f"{_CORE_PATTERN}, so it was built without CONFIG_COREDUMP. Run the lab on another."
+        )
     pattern = _CORE_PATTERN.read_text().strip()
     if pattern.startswith(("|", "@")) or "/" in pattern or not pattern:
         return (

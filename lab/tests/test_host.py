@@ -74,6 +74,14 @@ def test_a_core_pattern_that_leads_elsewhere_stops_the_lab(
     assert "\n" not in reason
 
 
+def test_a_kernel_without_core_dumps_stops_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "_CORE_PATTERN", tmp_path / "core_pattern")
+    reason = system.why_no_core()
+    assert reason is not None and "CONFIG_COREDUMP" in reason
+
+
 @pytest.mark.parametrize("pattern", ["core", "core.%p", "%e-%s.core"])
 def test_a_core_pattern_in_the_working_directory_is_fine(
     pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -130,7 +138,7 @@ def test_a_process_is_killed_at_the_end(tmp_path: Path) -> None:
     with Process(program, (), tmp_path) as process:
         process.wait_ready()
         pid = process.pid
-        assert process.proc.exists()
+        assert Path(process.proc).exists()
     assert not Path(f"/proc/{pid}").exists()
 
 

@@ -13,7 +13,14 @@ import pytest
 from lab.host import build, guests, hold, limits
 from lab.inside import dumper, system, take, undisturbed
 from lab.inside.process import Impossible
-from lab.longform import DUMPS, GUEST_TIMED_DUMPS, GUEST_TIMEOUT, TIMED_DUMPS, TIMEOUT
+from lab.longform import (
+    DUMPS,
+    GUEST_DUMPS,
+    GUEST_TIMED_DUMPS,
+    GUEST_TIMEOUT,
+    TIMED_DUMPS,
+    TIMEOUT,
+)
 from lab.matrix import METHODS, ONCE, STOCK, Row
 
 TIMED = "blocked-timed"
@@ -58,7 +65,7 @@ def _place(row: Row, tools: hold.Tools) -> Iterator[tuple[take.Programs, Path]]:
 def test_target_goes_on_after_dumps(row: Row, tools: hold.Tools) -> None:
     dumps = TIMED_DUMPS if row.scenario.name == TIMED else DUMPS
     if row.guest:
-        dumps = GUEST_TIMED_DUMPS if row.scenario.name == TIMED else DUMPS
+        dumps = GUEST_TIMED_DUMPS if row.scenario.name == TIMED else GUEST_DUMPS
         with _or_skip(row):
             seen = guests.repeat(row, tools.build, dumps=dumps)
     else:
