@@ -121,7 +121,7 @@ def download(line: str, work: Path) -> Source:
 
 def series(line: str, variant: str = "") -> tuple[Path, ...]:
     """The patches of a line in the order of their names, then those of the variant."""
-    names = [line, f"{line}-{variant}"] if variant else [line]
+    names = [line, variant] if variant else [line]
     return tuple(patch for name in names for patch in sorted((SERIES / name).glob("*.patch")))
 
 
