@@ -19,14 +19,18 @@ from typing import Any
 
 from coresnap.corefile import Core
 from coresnap.diff import Difference
-from lab.architectures import ARM
-from lab.matrix import X86S, Row
+from lab.architectures import ARM, ARM64
+from lab.matrix import STOCK, X86S, Row
 
 SIGABRT = int(signal.SIGABRT)
 SI_TKILL = -6
 
 PAGE = 4096
 TICK_NS = 10_000_000  # of the times in /proc/PID/stat
+
+# arch/arm64/include/uapi/asm/ptrace.h: struct user_fpsimd_state, struct user_sve_header
+_FPSIMD_STATE = 528
+_SVE_HEADER = 16
 
 # include/linux/sched.h: struct task_struct.flags
 PF_SUPERPRIV = 0x100
@@ -361,6 +365,25 @@ def _x86_on_6_1(cell: Cell) -> bool:
     return _linux_6_1(cell) and cell.row.width in X86S
 
 
+def _own_arm64(cell: Cell) -> bool:
+    """Debian's kernels clear each variable on the stack, ours do not."""
+    guest = cell.row.guest
+    return guest is not None and guest.kernel != STOCK and cell.row.width == ARM64.name
+
+
+def _own_arm64_fpu(cell: Cell) -> bool:
+    return _own_arm64(cell) and cell.row.scenario.source == "fpu"
+
+
+def _reserved_words(difference: Difference, _: Context) -> bool:
+    """The end of struct user_fpsimd_state, which is the note, or follows the header of SVE's."""
+    ours, kernel = difference.a, difference.b
+    if not isinstance(ours, bytes) or not isinstance(kernel, bytes):
+        return False
+    size = _FPSIMD_STATE + (_SVE_HEADER if difference.path.endswith("NT_ARM_SVE") else 0)
+    return len(ours) == len(kernel) == size and ours[:-8] == kernel[:-8]
+
+
 def _compat_x86_spins(cell: Cell) -> bool:
     return _compat(cell) and _x86_on_6_1(cell) and cell.row.scenario.source == "fpu"
 
@@ -572,6 +595,17 @@ RULES = (
         allows=_xsave_layout,
         cells=_x86_on_6_1,
         surely=_x86_on_6_1,
+    ),
+    Rule(
+        name="reserved-words-of-fpsimd",
+        reason="sigreturn(2) on AArch64 leaves what was on the kernel's stack in the two reserved "
+        "words of struct user_fpsimd_state, where the kernel is not built to clear its stack; the "
+        "scenario checks itself by a signal between our core and the kernel's",
+        kernel="arch/arm64/kernel/signal.c: restore_fpsimd_context",
+        path=r"thread\[\d+\]\.(NT_PRFPREG|NT_ARM_SVE)",
+        allows=_reserved_words,
+        cells=_own_arm64,
+        surely=_own_arm64_fpu,
     ),
     Rule(
         name="null-selector-after-a-signal",
