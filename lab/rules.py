@@ -380,7 +380,7 @@ def _reserved_words(difference: Difference, _: Context) -> bool:
     ours, kernel = difference.a, difference.b
     if not isinstance(ours, bytes) or not isinstance(kernel, bytes):
         return False
-    size = _FPSIMD_STATE + (_SVE_HEADER if difference.path.endswith("NT_ARM_SVE") else 0)
+    size = _FPSIMD_STATE + (_SVE_HEADER if difference.path.endswith("SVE") else 0)
     return len(ours) == len(kernel) == size and ours[:-8] == kernel[:-8]
 
 
@@ -602,7 +602,7 @@ RULES = (
         "words of struct user_fpsimd_state, where the kernel is not built to clear its stack; the "
         "scenario checks itself by a signal between our core and the kernel's",
         kernel="arch/arm64/kernel/signal.c: restore_fpsimd_context",
-        path=r"thread\[\d+\]\.(NT_PRFPREG|NT_ARM_SVE)",
+        path=r"thread\[\d+\]\.(NT_PRFPREG|NT_ARM_S?SVE)",
         allows=_reserved_words,
         cells=_own_arm64,
         surely=_own_arm64_fpu,
