@@ -34,7 +34,7 @@ TARGETS = (X86_64, X86_32, ARM, ARM64)
 
 @dataclass(frozen=True)
 class Load:
-    """A PT_LOAD; ``data`` by offset, the rest of ``filesz`` is a hole."""
+    """A PT_LOAD, or another kind; ``data`` by offset, the rest of ``filesz`` is a hole."""
 
     vaddr: int
     memsz: int
@@ -43,6 +43,7 @@ class Load:
     flags: int = 6
     align: int = PAGE
     paddr: int = 0
+    kind: int = 1
 
 
 def note(owner: bytes, number: int, desc: bytes) -> bytes:
@@ -148,7 +149,7 @@ def write(
     for load in segments:
         headers.append(
             _phdr(
-                *(target, 1, load.flags, at, load.vaddr, load.paddr),
+                *(target, load.kind, load.flags, at, load.vaddr, load.paddr),
                 *(load.filesz, load.memsz, load.align),
             )
         )

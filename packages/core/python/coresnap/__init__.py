@@ -21,7 +21,8 @@ from .corefile import (
     UnsupportedCore,
     auxv_name,
 )
-from .diff import ChangedRange, Comparison, Difference, MissingRange, diff
+from .coretags import Tags
+from .diff import ChangedRange, ChangedTags, Comparison, Difference, MissingRange, diff
 from .errors import (
     Cancelled,
     Code,
@@ -42,6 +43,7 @@ __all__ = [
     "AddressMissing",
     "Cancelled",
     "ChangedRange",
+    "ChangedTags",
     "Code",
     "Comparison",
     "Core",
@@ -72,6 +74,7 @@ __all__ = [
     "SigInfo",
     "Skip",
     "SkipReason",
+    "Tags",
     "TargetGone",
     "Thread",
     "TruncatedCore",

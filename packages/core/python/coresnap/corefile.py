@@ -35,6 +35,7 @@ from .corerecords import (
     TruncatedCore,
     UnsupportedCore,
 )
+from .coretags import Tags
 
 __all__ = [
     "AddressMissing",
@@ -407,6 +408,13 @@ class Core:
                 last = (start, end)
         if last is not None:
             yield last
+
+    @cached_property
+    def tags(self) -> Tags:
+        """The allocation tags of memory; without segments where the architecture has none."""
+        kind = self.layout.tag_segment
+        segments = [seg for seg in self.segments if kind is not None and seg.type == kind]
+        return Tags(self._source, segments, self.path)
 
     def pread(self, offset: int, size: int) -> bytes:
         """Bytes of the file by offset; fewer than ``size`` only at its end."""

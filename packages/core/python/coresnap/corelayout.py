@@ -16,6 +16,10 @@ from functools import cached_property
 
 PT_LOAD = 1
 PT_NOTE = 4
+# From here on the numbers are those of the machine.
+PT_LOPROC = 0x70000000
+# include/uapi/linux/elf.h
+PT_AARCH64_MEMTAG_MTE = 0x70000002
 PF_X = 1
 PF_W = 2
 PF_R = 4
@@ -30,6 +34,10 @@ NT_FILE = 0x46494C45
 NT_X86_XSTATE = 0x202
 NT_X86_XSAVE_LAYOUT = 0x205
 NT_GNU_BUILD_ID = 3
+
+# arch/arm64/include/asm/mte-def.h: MTE_GRANULE_SIZE, and what MTE_PAGE_TAG_STORAGE comes to.
+TAG_GRANULE = 16
+TAGGED_BY_A_BYTE = 2 * TAG_GRANULE
 
 AT_NULL = 0
 AT_PHDR = 3
@@ -278,6 +286,8 @@ class Arch:
     sp: str
     prstatus: Layout = field(repr=False)
     prpsinfo: Layout = field(repr=False)
+    tag_segment: int | None = None
+    """The type of the segments that hold allocation tags of memory."""
 
     @property
     def word(self) -> str:
@@ -285,7 +295,15 @@ class Arch:
         return "Q" if self.elf_class == 64 else "I"
 
 
-def _arch(name: str, machine: int, elf_class: int, registers: str, pc: str, sp: str) -> Arch:
+def _arch(
+    name: str,
+    machine: int,
+    elf_class: int,
+    registers: str,
+    pc: str,
+    sp: str,
+    tag_segment: int | None = None,
+) -> Arch:
     names = tuple(registers.split())
     wide = elf_class == 64
     word = 8 if wide else 4
@@ -303,6 +321,7 @@ def _arch(name: str, machine: int, elf_class: int, registers: str, pc: str, sp: 
         sp=sp,
         prstatus=Layout("prstatus", end + word, (*head, *regs, fpvalid)),
         prpsinfo=Layout("prpsinfo", 136 if wide else 124, _PRPSINFO_64 if wide else _PRPSINFO_32),
+        tag_segment=tag_segment,
     )
 
 
@@ -340,6 +359,7 @@ ARCHES = (
         "".join(f"x{i} " for i in range(31)) + "sp pc pstate",
         "pc",
         "sp",
+        PT_AARCH64_MEMTAG_MTE,
     ),
 )
 PC_NAMES = frozenset(arch.pc for arch in ARCHES)

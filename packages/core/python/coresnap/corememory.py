@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The memory of two cores: where both hold bytes that differ, and where only one holds any."""
+"""The memory of two cores: where both hold bytes that differ, and where only one holds any.
+
+And where the tags of memory differ, of which each core holds as many as its headers say.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from . import corelayout as layout
 from .corefile import Core
-from .corerecords import Mapping
+from .corerecords import Mapping, Segment
+from .coretags import unpack
 
 _PAGE = 4096
 _PIECE = 1 << 20
@@ -54,6 +59,21 @@ class MissingRange:
     b: Mapping | None
 
 
+@dataclass(frozen=True)
+class ChangedTags:
+    """Memory [start, end) of neighbouring pages whose allocation tags differ.
+
+    ``first`` is the address of the first differing tag, ``a_tags`` and ``b_tags`` up to 16 tags
+    from there, a byte each.
+    """
+
+    start: int
+    end: int
+    first: int
+    a_tags: bytes
+    b_tags: bytes
+
+
 def changed_ranges(a: Core, b: Core) -> Iterator[ChangedRange]:
     """Where both cores hold bytes and they differ, in address order. A hole equals zeros."""
     for start, end, of_a, of_b in _pieces(a, b):
@@ -70,6 +90,15 @@ def missing_ranges(a: Core, b: Core) -> Iterator[MissingRange]:
         elif of_b is None and of_a is not None:
             zero = _is_zero(a, start, end, of_a)
             yield MissingRange(start, end, "b", zero, of_a, b.mapping_at(start))
+
+
+def changed_tags(a: Core, b: Core) -> Iterator[ChangedTags]:
+    """Where both cores hold tags and they differ, in address order. A hole equals zeros."""
+    in_b = {segment.vaddr: segment for segment in b.tags.segments}
+    for of_a in sorted(a.tags.segments, key=lambda segment: segment.vaddr):
+        of_b = in_b.get(of_a.vaddr)
+        if of_b is not None:
+            yield from _changed_tags(a, b, of_a, of_b)
 
 
 def _held(core: Core) -> list[tuple[int, int, Mapping]]:
@@ -182,6 +211,46 @@ def _changed_pages(a: bytes, b: bytes, base: int) -> Iterator[tuple[int, int]]:
 
 def _first_difference(a: bytes, b: bytes) -> int:
     return next(at for at, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
+
+
+def _tag_data(core: Core, segment: Segment, size: int) -> Iterator[tuple[int, int]]:
+    """The ranges within the first ``size`` bytes of a segment that are not holes."""
+    for start, end in core.file_extents(segment.offset, segment.offset + size):
+        yield start - segment.offset, end - segment.offset
+
+
+def _changed_tags(a: Core, b: Core, of_a: Segment, of_b: Segment) -> Iterator[ChangedTags]:
+    size = min(of_a.filesz, of_b.filesz)
+    page = _PAGE // layout.TAGGED_BY_A_BYTE
+    for start, end in _union(_tag_data(a, of_a, size), _tag_data(b, of_b, size)):
+        for at in range(start, end, _PIECE):
+            stop = min(end, at + _PIECE)
+            bytes_a = a.pread(of_a.offset + at, stop - at)
+            bytes_b = b.pread(of_b.offset + at, stop - at)
+            for low, high in _differing(bytes_a, bytes_b, page):
+                tags_a, tags_b = unpack(bytes_a[low:high]), unpack(bytes_b[low:high])
+                first = _first_difference(tags_a, tags_b)
+                base = of_a.vaddr + (at + low) * layout.TAGGED_BY_A_BYTE
+                yield ChangedTags(
+                    start=base,
+                    end=of_a.vaddr + (at + high) * layout.TAGGED_BY_A_BYTE,
+                    first=base + first * layout.TAG_GRANULE,
+                    a_tags=tags_a[first : first + _SAMPLE],
+                    b_tags=tags_b[first : first + _SAMPLE],
+                )
+
+
+def _differing(a: bytes, b: bytes, step: int) -> Iterator[tuple[int, int]]:
+    """Runs of pieces of ``step`` bytes that differ in two strings, which begin at such a piece."""
+    run: tuple[int, int] | None = None
+    for at in range(0, len(a), step):
+        if a[at : at + step] != b[at : at + step]:
+            run = (at if run is None else run[0], min(at + step, len(a)))
+        elif run is not None:
+            yield run
+            run = None
+    if run is not None:
+        yield run
 
 
 def _is_zero(core: Core, start: int, end: int, mapping: Mapping) -> bool:

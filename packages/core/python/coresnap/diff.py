@@ -18,10 +18,17 @@ from typing import TypeVar
 
 from . import corelayout as layout
 from .corefile import Core
-from .corememory import ChangedRange, MissingRange, changed_ranges, missing_ranges
+from .corememory import (
+    ChangedRange,
+    ChangedTags,
+    MissingRange,
+    changed_ranges,
+    changed_tags,
+    missing_ranges,
+)
 from .corerecords import Mapping, Note, Segment, Thread
 
-__all__ = ["ChangedRange", "Comparison", "Difference", "MissingRange", "diff"]
+__all__ = ["ChangedRange", "ChangedTags", "Comparison", "Difference", "MissingRange", "diff"]
 
 _PIECE = 1 << 20
 _SAMPLE = 16
@@ -43,8 +50,9 @@ class Difference:
 class Comparison:
     """The differences of two cores; both must stay open while memory is compared.
 
-    Iterating gives all as Difference, fields first, then memory. ``differences`` are the fields
-    alone; ``pages`` and ``missing`` read memory as they are iterated, each time anew.
+    Iterating gives all as Difference, fields first, then memory, then tags. ``differences`` are
+    the fields alone; ``pages``, ``missing`` and ``tags`` read the files as they are iterated, each
+    time anew.
     """
 
     def __init__(self, a: Core, b: Core) -> None:
@@ -60,6 +68,8 @@ class Comparison:
             yield _missing_difference(missing)
         for changed in self.pages:
             yield _changed_difference(changed)
+        for tags in self.tags:
+            yield _tags_difference(tags)
 
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
@@ -79,6 +89,11 @@ class Comparison:
     def missing(self) -> Iterator[MissingRange]:
         """Where only one of the cores holds bytes, in address order."""
         return missing_ranges(self._a, self._b)
+
+    @property
+    def tags(self) -> Iterator[ChangedTags]:
+        """Where both cores hold allocation tags of memory and they differ, in address order."""
+        return changed_tags(self._a, self._b)
 
 
 def diff(a: Core, b: Core) -> Comparison:
@@ -163,6 +178,8 @@ def _segments_end(core: Core) -> int:
 def _segment_key(segment: Segment) -> str:
     if segment.type == layout.PT_LOAD:
         return f"{segment.vaddr:x}"
+    if segment.type >= layout.PT_LOPROC:
+        return f"PT_{segment.type:#x}:{segment.vaddr:x}"
     return "PT_NOTE" if segment.type == layout.PT_NOTE else f"PT_{segment.type:#x}"
 
 
@@ -458,6 +475,15 @@ def _changed_difference(changed: ChangedRange) -> Difference:
         changed.a_bytes,
         changed.b_bytes,
         f"{changed.pages} pages, the first difference at {changed.first:#x}; {where}",
+    )
+
+
+def _tags_difference(changed: ChangedTags) -> Difference:
+    return Difference(
+        f"tags[{changed.start:x}-{changed.end:x}]",
+        changed.a_tags,
+        changed.b_tags,
+        f"tags of memory, a byte each; the first difference at {changed.first:#x}",
     )
 
 
