@@ -150,6 +150,15 @@ def test_shared_memory_that_was_left_out_is_explained() -> None:
     assert any("unmapped: shared memory" in line for line in lines)
 
 
+def test_what_makes_a_core_incomplete_is_listed() -> None:
+    result = a_result()
+    tags = coresnap.Skip(start=0x1000, end=0x3000, reason=coresnap.SkipReason.TAGS, tid=None)
+    lines = summary(replace(result, skipped=(*result.skipped, tags)), Job(7, Path("c")), "stop")
+    assert "missing thread 77 did not stop in time" in lines
+    assert "missing tags of 0x1000-0x3000 could not be read" in lines
+    assert not any("0x1800" in line for line in lines)
+
+
 @pytest.mark.parametrize("name", [b"a b", b"-x", b"n\nl", b"\xff'\\", b"\x1b[1m", b"plain"])
 def test_the_next_command_can_be_typed(name: bytes) -> None:
     last = summary(a_result(), Job(7, Path(os.fsdecode(name))), "auto")[-1]

@@ -84,7 +84,8 @@ enum coresnap_skip_reason {
 	 * CAP_CHECKPOINT_RESTORE) it cannot be told whether it holds anything, and reading it would
 	 * make it. */
 	CORESNAP_SKIP_UNMAPPED = 5,
-	CORESNAP_SKIP_REASONS = 6,
+	CORESNAP_SKIP_TAGS = 6, /* not the bytes, but their allocation tags (AArch64 MTE) */
+	CORESNAP_SKIP_REASONS = 7,
 };
 
 /** One thing left out. start and end are target addresses; 0 for a thread. */

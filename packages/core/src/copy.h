@@ -65,6 +65,10 @@ int must_check copy_create_self(struct copy *copy, struct freeze *freeze,
 // memory. Best effort in what the kernel refuses; never fatal to the target.
 int must_check copy_settle(struct copy *copy, struct coresnap_error *err);
 
+// G's pid, stopped for D, which ptrace(2) can then ask about its memory; 0: it cannot be had. After
+// copy_settle().
+pid_t copy_tracee(const struct copy *copy);
+
 // Ends G, waits until H has reaped it and left, unmaps the page in a short second stop. Idempotent.
 void copy_release(struct copy *copy);
 

@@ -6,21 +6,28 @@
 //
 //   D: clone without CLONE_VM: G; no exit signal
 //   G: dies with D (PR_SET_PDEATHSIG); closes all, names itself; sleeps for ever
-//   D: thaws the program, reads /proc/G/mem, kills and reaps G
+//   D: thaws the program, reads /proc/G/mem
+//   D: stops G, where memory has tags that ptrace alone tells
+//   D: kills and reaps G
 //
 // G runs on a stack of its own, in code of this library and in nothing else: D's stack is shared
 // memory (arena.h), so that a fork does not give G a copy of it.
+#include <linux/ptrace.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "cleanup.h"
 #include "copy_parts.h"
+#include "remote.h"
 #include "step.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE 2
 #endif
+
+#define STOP_NS 2000000000u
 
 enum {
 	COPY_STACK = 16384,
@@ -80,4 +87,19 @@ int copy_create_self(struct copy *copy, struct freeze *freeze, struct coresnap_e
 	copy->pid = pid;
 	copy->own_child = true;
 	return 0;
+}
+
+pid_t copy_tracee(const struct copy *copy)
+{
+	int status;
+
+	if (!copy->own_child)
+		return copy->pid; // traced from birth, and stopped
+	if (remote_ptrace(PTRACE_SEIZE, copy->pid, 0, PTRACE_O_EXITKILL) < 0 ||
+	    remote_ptrace(PTRACE_INTERRUPT, copy->pid, 0, 0) < 0)
+		return 0;
+	// It was born with all signals blocked: no other stop can come.
+	return remote_wait(copy->pid, sys_now_ns() + STOP_NS, &status) == 1 && WIFSTOPPED(status) ?
+		       copy->pid :
+		       0;
 }

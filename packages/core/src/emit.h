@@ -14,6 +14,8 @@ struct emit {
 	uint8_t *buffer; // EMIT_PIECE bytes
 	size_t segment;  // the one that the next extent lies in, or after
 	size_t extent;   // next extent
+	// The same for tags.
+	size_t tag_segment, tag_extent;
 };
 
 #define EMIT_PIECE (1u << 20)
@@ -24,7 +26,10 @@ int must_check emit_head(struct emit *emit, struct coresnap_error *err);
 // The extents before number @until.
 int must_check emit_extents(struct emit *emit, size_t until, struct coresnap_error *err);
 
-// The hole behind the last extent, and the section header if there is one.
+// The tags of all extents.
+int must_check emit_tags(struct emit *emit, struct coresnap_error *err);
+
+// The hole behind the last of these, and the section header if there is one.
 int must_check emit_tail(struct emit *emit, struct coresnap_error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include "procfs.h"
 #include "restart.h"
 #include "snapmaps.h"
+#include "tags.h"
 
 #define DEFAULT_STOP_TIMEOUT_NS 1000000000u
 
@@ -49,6 +50,11 @@ static void skip_unreadable(void *arg, uint64_t start, uint64_t end)
 static void skip_unmapped(void *arg, uint64_t start, uint64_t end)
 {
 	skip(arg, CORESNAP_SKIP_UNMAPPED, start, end, 0);
+}
+
+static void skip_untagged(void *arg, uint64_t start, uint64_t end)
+{
+	skip(arg, CORESNAP_SKIP_TAGS, start, end, 0);
 }
 
 static void refuse(struct job *job, int method, const struct coresnap_error *why)
@@ -138,6 +144,8 @@ static int end_core(struct job *job)
 	int ret = emit_extents(&job->emit, job->mem.n, &job->error);
 
 	if (ret == 0)
+		ret = emit_tags(&job->emit, &job->error);
+	if (ret == 0)
 		ret = emit_tail(&job->emit, &job->error);
 	if (ret == 0)
 		ret = sink_finish(&job->sink, &job->memory_fd, &job->error);
@@ -152,10 +160,20 @@ static int write_stopped(struct job *job, size_t written)
 
 	if (ret == 0)
 		ret = emit_extents(&job->emit, job->mem.n, &job->error);
+	if (ret == 0)
+		ret = emit_tags(&job->emit, &job->error);
 	if (ret < 0)
 		return ret;
 	thaw(job);
 	return end_core(job);
+}
+
+// Copies the extents from number @from on, and the tags of all.
+static int stage(struct job *job, size_t from)
+{
+	const int ret = mem_stage(&job->mem, from, &job->error);
+
+	return ret < 0 ? ret : tags_stage(&job->mem, &job->snapshot, &job->error);
 }
 
 // Nothing injected: what fits the budget is copied while the target is stopped, so that a small
@@ -163,11 +181,11 @@ static int write_stopped(struct job *job, size_t written)
 static int dump_stop(struct job *job)
 {
 	struct mem *mem = &job->mem;
-	uint64_t left = mem_size(mem, 0);
+	uint64_t left = mem_size(mem, 0) + tags_size(mem, &job->snapshot);
 	size_t staged = 0;
 	int ret;
 
-	for (; left > job->budget; staged++)
+	for (; staged < mem->n && left > job->budget; staged++)
 		left -= mem->list[staged].end - mem->list[staged].start;
 	if (staged > 0) {
 		ret = begin_core(job);
@@ -176,7 +194,8 @@ static int dump_stop(struct job *job)
 		if (ret < 0)
 			return ret;
 	}
-	ret = mem_stage(mem, staged, &job->error);
+	// Not even the tags may fit.
+	ret = left > job->budget ? -ENOMEM : stage(job, staged);
 	if (ret == -ENOMEM)
 		return write_stopped(job, staged);
 	if (ret < 0)
@@ -203,7 +222,7 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 	ret = mem_scan(mem, &job->snapshot, MEM_UNFORKABLE, err);
 	if (ret < 0)
 		return ret;
-	if (mem_size(mem, 0) > job->budget) {
+	if (mem_size(mem, 0) + tags_size(mem, &job->snapshot) > job->budget) {
 		error_remedy(err,
 			     "Raise the stage budget, or leave shared memory out by the filter");
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
@@ -211,6 +230,8 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 				 error_size(text, sizeof(text), mem_size(mem, 0)));
 	}
 	ret = mem_stage(mem, 0, err);
+	if (ret == 0)
+		ret = tags_stage(mem, &job->snapshot, err);
 	if (ret < 0)
 		return ret;
 	return job->first_tid ? copy_create_self(&job->copy, &job->freeze, err) :
@@ -244,6 +265,7 @@ static int dump_copy(struct job *job)
 		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM,
 				 "no memory to list the pages");
 	ret = begin_core(job);
+	mem->tracee = job->plan.n_tags ? copy_tracee(&job->copy) : 0;
 	return ret < 0 ? ret : end_core(job);
 }
 
@@ -265,6 +287,15 @@ static void reserve_stage(struct job *job)
 		mem_reserve(&job->mem, size + size / 8 + STAGE_SLACK);
 }
 
+// Any of them can be asked about the memory that all share.
+static pid_t stopped_thread(const struct freeze *freeze)
+{
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (freeze->threads[i].state == THREAD_STOPPED)
+			return freeze->threads[i].tid;
+	return 0;
+}
+
 // What a copy that could not be made has left in the lists and in the target.
 static void forget_copy(struct job *job)
 {
@@ -272,6 +303,8 @@ static void forget_copy(struct job *job)
 
 	job->mem.n = 0;
 	job->mem.bytes_unreadable = 0;
+	job->mem.bytes_untagged = 0;
+	job->mem.tracee = stopped_thread(&job->freeze); // it may have lost one
 	result->n_skips = 0;
 	memset(result->bytes_skipped, 0, sizeof(result->bytes_skipped));
 	job->what.injected = job->copy.page;
@@ -337,6 +370,7 @@ static int prepare(struct job *job)
 				 .image = &job->target,
 				 .unreadable = skip_unreadable,
 				 .unmapped = skip_unmapped,
+				 .untagged = skip_untagged,
 				 .skip_arg = job,
 				 .cancel = &job->dumper.cancel };
 	if (ret < 0)
@@ -362,6 +396,7 @@ static int dump(struct job *job)
 			  &job->error);
 	if (ret < 0)
 		return ret;
+	job->mem.tracee = stopped_thread(&job->freeze);
 	restart_calls(&job->freeze, options->flags & CORESNAP_STRICT_TIMEOUTS);
 	freeze_write_registers(&job->freeze);
 	ret = snapshot_take(&job->snapshot, &job->freeze, &job->what, &job->error);
@@ -372,18 +407,24 @@ static int dump(struct job *job)
 
 static int incomplete(struct job *job)
 {
-	char threads[64] = "", bytes[64] = "";
+	char lacks[3][64];
+	size_t n = 0;
 
 	if (job->result.missed)
-		error_format(threads, sizeof(threads),
+		error_format(lacks[n++], sizeof(lacks[0]),
 			     "%u thread%s did not stop in time or run 32-bit code",
 			     job->result.missed, job->result.missed == 1 ? "" : "s");
 	if (job->mem.bytes_unreadable)
-		error_format(bytes, sizeof(bytes), "%llu bytes could not be read",
+		error_format(lacks[n++], sizeof(lacks[0]), "%llu bytes could not be read",
 			     (unsigned long long)job->mem.bytes_unreadable);
+	if (job->mem.bytes_untagged)
+		error_format(lacks[n++], sizeof(lacks[0]),
+			     "the tags of %llu bytes could not be read",
+			     (unsigned long long)job->mem.bytes_untagged);
 	error_set(&job->error, CORESNAP_E_INCOMPLETE, 0,
-		  "the core of process %d was written, but %s%s%s", job->pid, threads,
-		  *threads && *bytes ? " and " : "", bytes);
+		  "the core of process %d was written, but %s%s%s%s%s", job->pid, lacks[0],
+		  n > 2 ? ", " : (n > 1 ? " and " : ""), n > 1 ? lacks[1] : "",
+		  n > 2 ? " and " : "", n > 2 ? lacks[2] : "");
 	return CORESNAP_E_INCOMPLETE;
 }
 
@@ -423,7 +464,7 @@ int job_run(struct job *job)
 	result->memory_fd = job->memory_fd;
 	if (ret < 0)
 		return job->error.code ? job->error.code : CORESNAP_E_FAILED;
-	if (result->missed || job->mem.bytes_unreadable)
+	if (result->missed || job->mem.bytes_unreadable || job->mem.bytes_untagged)
 		return incomplete(job);
 	return CORESNAP_OK;
 }

@@ -28,6 +28,7 @@ enum mapping_flag {
 	// MAP_SHARED of a file that was opened for reading only: 's' in maps, but VM_SHARED ("sh")
 	// is not set (do_mmap in mm/mmap.c), so the kernel's dumper takes it for private.
 	MAPPING_READ_SHARED = 1 << 13,
+	MAPPING_TAGGED = 1 << 14, // "mt", PROT_MTE: has tags besides its bytes
 };
 
 struct mapping {

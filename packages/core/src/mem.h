@@ -15,22 +15,27 @@
 struct extent {
 	uint64_t start, end;
 	const uint8_t *bytes; // staged in memory; NULL: pull from the image
+	const uint8_t *tags;  // likewise, where the mapping has tags (tags.h)
 	bool certain;         // pages known to be there: failing to read them is worth telling
 };
 
 struct mem {
 	struct arena *arena;
 	const struct target *image; // the stopped target, or the copy in the guise of one
+	pid_t tracee;               // a thread of it that is stopped for us; 0: none is known
 	uint8_t *stage;             // from mem_reserve(), or NULL
 	size_t stage_size;
 	struct extent *list; // ascending
 	size_t n, cap;
 	uint64_t bytes_read;
 	uint64_t bytes_unreadable;
+	uint64_t bytes_untagged; // that were read, but not their tags
 	// Told of each unreadable range; may be NULL.
 	void (*unreadable)(void *arg, uint64_t start, uint64_t end);
 	// Told of each range of shared memory that was left out because reading would make it.
 	void (*unmapped)(void *arg, uint64_t start, uint64_t end);
+	// Told of each range whose tags are missing.
+	void (*untagged)(void *arg, uint64_t start, uint64_t end);
 	void *skip_arg;
 	const int *cancel; // becomes non-zero when the caller gives up; may be NULL
 };

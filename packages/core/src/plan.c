@@ -92,29 +92,87 @@ static void put_tail(struct plan *plan, const struct arch *arch, size_t n_phdrs)
 		memcpy(plan->tail, &narrow, sizeof(narrow));
 }
 
-// Places the segments from offset on; false when the file would be larger than its class can say.
-static bool place(struct plan *plan, const struct snapshot *s, uint64_t offset)
+static size_t count_tags(const struct snapshot *s)
 {
-	for (size_t i = 0; i < s->maps.n; i++) {
+	size_t n = 0;
+
+	for (size_t i = 0; s->arch->tags.segment && i < s->maps.n; i++)
+		n += snapshot_has_tags(s, &s->maps.list[i]);
+	return n;
+}
+
+// Places a segment of m at *offset, and moves that behind it; false when the file would be larger
+// than can be said.
+static bool place(struct segment *segment, const struct mapping *m, uint64_t filesz,
+		  uint64_t *offset)
+{
+	*segment = (struct segment){
+		.vaddr = m->start, .memsz = m->end - m->start, .filesz = filesz, .offset = *offset
+	};
+	return !__builtin_add_overflow(*offset, filesz, offset) && *offset <= INT64_MAX;
+}
+
+// Places all segments from offset on; false when the file would be larger than its class can say.
+static bool place_all(struct plan *plan, const struct snapshot *s, uint64_t offset)
+{
+	for (size_t i = 0; i < s->maps.n; i++)
+		if (!place(&plan->segments[i], &s->maps.list[i], s->maps.list[i].dump_size,
+			   &offset))
+			return false;
+	plan->n_segments = s->maps.n;
+	plan->tags_at = offset;
+	for (size_t i = 0, n = 0; n < plan->n_tags; i++) {
 		const struct mapping *m = &s->maps.list[i];
 
-		plan->segments[i] = (struct segment){ .vaddr = m->start,
-						      .memsz = m->end - m->start,
-						      .filesz = m->dump_size,
-						      .offset = offset };
-		if (__builtin_add_overflow(offset, m->dump_size, &offset) || offset > INT64_MAX)
+		// Of what is kept (mte_vma_tag_dump_size); a header without any as well.
+		if (snapshot_has_tags(s, m) &&
+		    !place(&plan->tags[n++], m, arch_tags_size(s->arch, m->dump_size), &offset))
 			return false;
 	}
-	plan->n_segments = s->maps.n;
 	plan->data_end = offset;
 	return s->arch->elf_class == ELFCLASS64 || offset <= UINT32_MAX;
+}
+
+static void put_loads(uint8_t *at, const struct plan *plan, const struct snapshot *s)
+{
+	const size_t size = header_sizes(s->arch).phdr;
+
+	for (size_t i = 0; i < plan->n_segments; i++) {
+		const struct segment *segment = &plan->segments[i];
+		const Elf64_Phdr load = { .p_type = PT_LOAD,
+					  .p_offset = segment->offset,
+					  .p_vaddr = segment->vaddr,
+					  .p_filesz = segment->filesz,
+					  .p_memsz = segment->memsz,
+					  .p_flags = segment_flags(&s->maps.list[i]),
+					  .p_align = s->page_size };
+
+		put_phdr(at + i * size, s->arch, &load);
+	}
+}
+
+// elf_core_write_extra_phdrs()
+static void put_tags(uint8_t *at, const struct plan *plan, const struct snapshot *s)
+{
+	const size_t size = header_sizes(s->arch).phdr;
+
+	for (size_t i = 0; i < plan->n_tags; i++) {
+		const struct segment *segment = &plan->tags[i];
+		const Elf64_Phdr tags = { .p_type = s->arch->tags.segment,
+					  .p_offset = segment->offset,
+					  .p_vaddr = segment->vaddr,
+					  .p_filesz = segment->filesz,
+					  .p_memsz = segment->memsz };
+
+		put_phdr(at + i * size, s->arch, &tags);
+	}
 }
 
 static int build_head(struct plan *plan, const struct snapshot *s, const struct notes *notes,
 		      uint64_t shoff)
 {
 	const struct sizes sizes = header_sizes(s->arch);
-	const size_t n_phdrs = s->maps.n + 1;
+	const size_t n_phdrs = 1 + plan->n_segments + plan->n_tags;
 	const size_t notes_at = sizes.ehdr + n_phdrs * sizes.phdr;
 	uint8_t *head = arena_alloc(s->arena, notes_at + notes->size);
 	const Elf64_Phdr note = {
@@ -125,18 +183,8 @@ static int build_head(struct plan *plan, const struct snapshot *s, const struct 
 		return -ENOMEM;
 	put_ehdr(head, s->arch, n_phdrs, shoff);
 	put_phdr(head + sizes.ehdr, s->arch, &note);
-	for (size_t i = 0; i < s->maps.n; i++) {
-		const struct segment *segment = &plan->segments[i];
-		const Elf64_Phdr load = { .p_type = PT_LOAD,
-					  .p_offset = segment->offset,
-					  .p_vaddr = segment->vaddr,
-					  .p_filesz = segment->filesz,
-					  .p_memsz = segment->memsz,
-					  .p_flags = segment_flags(&s->maps.list[i]),
-					  .p_align = s->page_size };
-
-		put_phdr(head + sizes.ehdr + (i + 1) * sizes.phdr, s->arch, &load);
-	}
+	put_loads(head + sizes.ehdr + sizes.phdr, plan, s);
+	put_tags(head + sizes.ehdr + (1 + plan->n_segments) * sizes.phdr, plan, s);
 	memcpy(head + notes_at, notes->bytes, notes->size);
 	plan->head = head;
 	plan->head_size = notes_at + notes->size;
@@ -146,18 +194,20 @@ static int build_head(struct plan *plan, const struct snapshot *s, const struct 
 int plan_build(struct plan *plan, const struct snapshot *s, struct coresnap_error *err)
 {
 	const struct sizes sizes = header_sizes(s->arch);
-	const size_t n_phdrs = s->maps.n + 1;
+	const size_t n_tags = count_tags(s);
+	const size_t n_phdrs = 1 + s->maps.n + n_tags;
 	struct notes notes;
 
-	*plan = (struct plan){ 0 };
+	*plan = (struct plan){ .n_tags = n_tags };
 	plan->segments = arena_alloc(s->arena, s->maps.n * sizeof(*plan->segments));
-	if (!plan->segments || notes_build(&notes, s) < 0)
+	plan->tags = n_tags ? arena_alloc(s->arena, n_tags * sizeof(*plan->tags)) : NULL;
+	if (!plan->segments || (n_tags && !plan->tags) || notes_build(&notes, s) < 0)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the headers");
 	const uint64_t head_size = sizes.ehdr + (uint64_t)n_phdrs * sizes.phdr + notes.size;
 	// ELF_EXEC_PAGESIZE, as p_align is: the size of a page wherever that is not 4096.
 	const uint64_t data = (head_size + s->page_size - 1) & ~(s->page_size - 1);
 
-	if (!place(plan, s, data))
+	if (!place_all(plan, s, data))
 		return error_set(err, CORESNAP_E_FAILED, EFBIG,
 				 "the core would be larger than its format can express");
 	if (n_phdrs >= PN_XNUM)

@@ -4,13 +4,15 @@
 // The file, as elf_core_dump() in fs/binfmt_elf.c lays it out:
 //
 //   1. ELF header
-//   2. program headers: PT_NOTE, then a PT_LOAD for every mapping, in address order
+//   2. program headers: PT_NOTE, then a PT_LOAD for every mapping, in address order, then one for
+//      the tags of every mapping that has tags (AArch64: PT_AARCH64_MEMTAG_MTE)
 //   3. notes
 //   4. padding to a page
 //   5. the kept bytes of each mapping, one behind the other
-//   6. with more than 65534 segments: one section header, whose sh_info is their number
+//   6. the tags of the kept bytes likewise
+//   7. with more than 65534 segments: one section header, whose sh_info is their number
 //
-// 1 to 3 are one buffer here ("head"), 6 is "tail".
+// 1 to 3 are one buffer here ("head"), 7 is "tail".
 #ifndef CORESNAP_PLAN_H
 #define CORESNAP_PLAN_H
 
@@ -29,8 +31,11 @@ struct plan {
 	size_t head_size;
 	struct segment *segments; // ascending addresses and offsets
 	size_t n_segments;
+	struct segment *tags; // likewise; filesz is what the tags of the memory take
+	size_t n_tags;
 	uint8_t tail[64];
 	size_t tail_size;
+	uint64_t tags_at;  // offset where the bytes of memory end and its tags begin
 	uint64_t data_end; // offset where the segments end and the tail begins
 	uint64_t size;     // of the whole core
 };

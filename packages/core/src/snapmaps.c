@@ -176,7 +176,7 @@ static void take_details(struct mapping *m, const struct mapping *from)
 {
 	const uint32_t details = MAPPING_DONTDUMP | MAPPING_IO | MAPPING_HUGETLB |
 				 MAPPING_DONTFORK | MAPPING_WIPEONFORK | MAPPING_PFN |
-				 MAPPING_READ_SHARED;
+				 MAPPING_READ_SHARED | MAPPING_TAGGED;
 
 	m->flags = (m->flags & ~details) | (from->flags & details);
 	m->anonymous = from->anonymous;

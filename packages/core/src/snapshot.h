@@ -54,6 +54,12 @@ struct snapshot {
 	uint64_t filter; // the coredump_filter that was applied
 };
 
+// Does the kernel's core have a segment of its tags (for_each_mte_vma in arch/arm64/kernel/elfcore.c)?
+static inline bool snapshot_has_tags(const struct snapshot *snapshot, const struct mapping *mapping)
+{
+	return snapshot->arch->tags.segment && (mapping->flags & MAPPING_TAGGED);
+}
+
 // What is known of a thread before it is stopped. The times lag behind by less than the clock tick
 // in which /proc counts them, and the attach.
 struct thread_facts {

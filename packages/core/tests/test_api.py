@@ -192,7 +192,14 @@ def test_a_result_as_json(target: Program) -> None:
     values = json.loads(core.result.to_json())
     assert values == core.result.as_dict()
     assert values["schema"] == 1
-    assert set(values["bytes_skipped"]) == {"filter", "dontdump", "io", "unreadable", "unmapped"}
+    assert set(values["bytes_skipped"]) == {
+        "filter",
+        "dontdump",
+        "io",
+        "unreadable",
+        "unmapped",
+        "tags",
+    }
     for skip in values["skipped"]:
         assert int(skip["start"], 16) <= int(skip["end"], 16)
     assert values["path"] is None

@@ -50,6 +50,7 @@ static void finish(void)
 	int fd = -1;
 
 	CHECK_EQ(emit_extents(&emit, mem.n, &err), 0);
+	CHECK_EQ(emit_tags(&emit, &err), 0);
 	CHECK_EQ(emit_tail(&emit, &err), 0);
 	CHECK_EQ(sink_finish(&sink, &fd, &err), 0);
 	CHECK_EQ(lseek(fd, 0, SEEK_END), plan.size);
@@ -146,6 +147,72 @@ static void unreadable_page(void)
 	check_bytes(1, 1, NULL);
 	check_bytes(1, 2, m + 2 * PAGE);
 	CHECK_EQ(mem.bytes_unreadable, PAGE);
+}
+
+static void check_tags(size_t segment, size_t page, const uint8_t *want)
+{
+	static const uint8_t zeros[PAGE / 32];
+	const size_t size = PAGE / 32;
+
+	CHECK((page + 1) * size <= plan.tags[segment].filesz);
+	CHECK(memcmp(core + plan.tags[segment].offset + page * size, want ? want : zeros, size) ==
+	      0);
+}
+
+// Tags of the second and the last mapping, in this order behind all bytes.
+static void staged_tags(void)
+{
+	static uint8_t staged[2 * PAGE], tags[3 * PAGE / 32];
+
+	fill(staged, sizeof(staged), 6);
+	fill(tags, sizeof(tags), 7);
+	begin(&arch_aarch64);
+	image.arch = &arch_aarch64;
+	h.maps[1].flags |= MAPPING_TAGGED;
+	h.maps[2].flags |= MAPPING_TAGGED;
+	h.maps[3].flags |= MAPPING_TAGGED;
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan.n_tags, 3);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	add(0, 0, 1, staged);
+	add(1, 1, 2, staged);
+	add(3, 1, 1, staged);
+	extents[1].tags = tags;
+	extents[2].tags = tags + 2 * PAGE / 32;
+	// In two steps, as when all is written while the target is stopped.
+	CHECK_EQ(emit_extents(&emit, 3, &err), 0);
+	CHECK_EQ(emit_tags(&emit, &err), 0);
+	CHECK_EQ(sink.pos, plan.tags[2].offset + 2 * PAGE / 32);
+	finish();
+	check_bytes(3, 1, staged);
+	check_tags(0, 0, NULL);
+	check_tags(0, 1, tags);
+	check_tags(0, 2, tags + PAGE / 32);
+	check_tags(2, 0, NULL);
+	check_tags(2, 1, tags + 2 * PAGE / 32);
+	CHECK_EQ(mem.bytes_untagged, 0);
+}
+
+// Nobody can be asked for them: they are zeros, and counted, and nothing else is amiss.
+static void tags_that_cannot_be_read(void)
+{
+	uint8_t *const m = map_private(BASE + 0x20000, 3);
+
+	begin(&arch_aarch64);
+	image.arch = &arch_aarch64;
+	h.maps[1].flags |= MAPPING_TAGGED;
+	fill(m, 3 * PAGE, 8);
+	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	add(1, 0, 1, NULL);
+	add(1, 2, 1, NULL);
+	finish();
+	check_bytes(1, 0, m);
+	check_bytes(1, 2, m + 2 * PAGE);
+	for (size_t page = 0; page < 3; page++)
+		check_tags(0, page, NULL);
+	CHECK_EQ(mem.bytes_untagged, 2 * PAGE);
+	CHECK_EQ(mem.bytes_unreadable, 0);
 }
 
 static void nothing_but_holes(void)
@@ -254,6 +321,8 @@ static const struct check_case cases[] = {
 	CASE(staged_pulled_and_holes),
 	CASE(pulled_in_pieces),
 	CASE(unreadable_page),
+	CASE(staged_tags),
+	CASE(tags_that_cannot_be_read),
 	CASE(nothing_but_holes),
 	CASE(tail),
 	CASE(extents_outside),

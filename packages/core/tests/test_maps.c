@@ -176,13 +176,13 @@ static void details(void)
 			 "Swap:                  4 kB\n"
 			 "SwapPss:              99 kB\n"
 			 "ProtectionKey:         0\n"
-			 "VmFlags: rd wr sh mr mw me ms dd io ht dc wf pf \n");
+			 "VmFlags: rd wr sh mr mw me ms dd io ht dc wf pf mt \n");
 	m = &maps.list[0];
 	CHECK_EQ(m->resident, 12 * 1024);
 	CHECK_EQ(m->anonymous, 12 * 1024);
 	CHECK_EQ(m->flags, MAPPING_READ | MAPPING_WRITE | MAPPING_SHARED | MAPPING_DONTDUMP |
 				   MAPPING_IO | MAPPING_HUGETLB | MAPPING_DONTFORK |
-				   MAPPING_WIPEONFORK | MAPPING_PFN);
+				   MAPPING_WIPEONFORK | MAPPING_PFN | MAPPING_TAGGED);
 	// Shared, but of a file that was opened for reading: no "sh".
 	maps = no_maps();
 	feed_text(&maps, "1000-9000 r--s 00000000 00:05 7 /x\nVmFlags: rd mr me ms \n");

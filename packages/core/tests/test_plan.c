@@ -183,6 +183,103 @@ static void large_pages(void)
 	CHECK_EQ(phdr.p_align, 65536);
 }
 
+static struct mapping *many_mappings(size_t n)
+{
+	struct mapping *many = calloc(n, sizeof(*many));
+
+	CHECK(many);
+	for (size_t i = 0; i < n; i++)
+		many[i] = hand_mapping(0x10000 + i * 8192, 1, MAPPING_READ, i % 2 * 4096);
+	return many;
+}
+
+// Mappings with tags, one of which is left out and one only begun.
+static void with_tags(struct hand *h, const struct arch *arch)
+{
+	hand_init(h, arch);
+	h->maps[0].flags |= MAPPING_TAGGED;
+	h->maps[1].flags |= MAPPING_TAGGED;
+	h->maps[2].flags |= MAPPING_TAGGED;
+}
+
+static void headers_of_tags(void)
+{
+	static const struct {
+		uint64_t vaddr, memsz, filesz;
+	} want[] = { { 0x10000, 0x2000, 128 }, { 0x20000, 0x3000, 384 }, { 0x30000, 0x1000, 0 } };
+	static struct hand h;
+	Elf64_Ehdr ehdr;
+	Elf64_Phdr phdr;
+
+	with_tags(&h, &arch_aarch64);
+	const struct plan plan = build(&h.s);
+	uint64_t offset = plan.segments[3].offset + plan.segments[3].filesz;
+
+	CHECK_EQ(plan.n_segments, 4);
+	CHECK_EQ(plan.n_tags, 3);
+	CHECK_EQ(plan.tags_at, offset);
+	memcpy(&ehdr, plan.head, sizeof(ehdr));
+	CHECK_EQ(ehdr.e_phnum, 8);
+	for (size_t i = 0; i < 3; i++) {
+		memcpy(&phdr, plan.head + 64 + 56 * (5 + i), sizeof(phdr));
+		CHECK_EQ(phdr.p_type, 0x70000002);
+		CHECK_EQ(phdr.p_vaddr, want[i].vaddr);
+		CHECK_EQ(phdr.p_memsz, want[i].memsz);
+		CHECK_EQ(phdr.p_filesz, want[i].filesz);
+		CHECK_EQ(phdr.p_offset, offset);
+		CHECK_EQ(plan.tags[i].offset, offset);
+		CHECK_EQ(phdr.p_paddr | phdr.p_flags | phdr.p_align, 0);
+		offset += phdr.p_filesz;
+	}
+	CHECK_EQ(plan.data_end, offset);
+	CHECK_EQ(plan.size, offset);
+	memcpy(&phdr, plan.head + 64, sizeof(phdr));
+	CHECK_EQ(phdr.p_offset, 64 + 8 * 56);
+}
+
+// Where "mt" is no word of the kernel's.
+static void no_tags_elsewhere(void)
+{
+	static const struct arch *const others[] = { &arch_x86_64, &arch_i386, &arch_arm };
+	static struct hand h;
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		with_tags(&h, others[i]);
+		const struct plan plan = build(&h.s);
+
+		CHECK_EQ(plan.n_tags, 0);
+		CHECK_EQ(plan.tags_at, plan.data_end);
+		check_segments(&plan, &h.s);
+	}
+}
+
+// Headers of tags count, and the section header stands behind the tags.
+static void more_tags_than_a_header_counts(void)
+{
+	static struct hand h;
+	uint16_t e_phnum;
+	uint64_t e_shoff;
+	uint32_t sh_info;
+
+	hand_init(&h, &arch_aarch64);
+	h.s.maps.list = many_mappings(40000);
+	h.s.maps.n = 40000;
+	for (size_t i = 0; i < 40000; i++)
+		h.s.maps.list[i].flags |= MAPPING_TAGGED;
+	const struct plan plan = build(&h.s);
+
+	memcpy(&e_phnum, plan.head + 56, sizeof(e_phnum));
+	memcpy(&e_shoff, plan.head + 40, sizeof(e_shoff));
+	memcpy(&sh_info, plan.tail + 44, sizeof(sh_info));
+	CHECK_EQ(e_phnum, 0xffff);
+	CHECK_EQ(sh_info, 80001);
+	CHECK_EQ(plan.data_end, plan.tags_at + 20000 * 128);
+	CHECK_EQ(e_shoff, plan.data_end);
+	CHECK_EQ(plan.size, plan.data_end + 64);
+	arena_deinit(&h.arena);
+	free(h.s.maps.list);
+}
+
 // Headers that just fill a page, and that need one byte more.
 static void data_begins_on_a_page(void)
 {
@@ -204,16 +301,6 @@ static void data_begins_on_a_page(void)
 
 	CHECK_EQ(more.head_size, full.head_size + 4);
 	CHECK_EQ(more.segments[0].offset, full.head_size + 4096);
-}
-
-static struct mapping *many_mappings(size_t n)
-{
-	struct mapping *many = calloc(n, sizeof(*many));
-
-	CHECK(many);
-	for (size_t i = 0; i < n; i++)
-		many[i] = hand_mapping(0x10000 + i * 8192, 1, MAPPING_READ, i % 2 * 4096);
-	return many;
 }
 
 static void check_count(const struct arch *arch, size_t n_phdrs)
@@ -326,6 +413,9 @@ static const struct check_case cases[] = {
 	CASE(elf32_headers),
 	CASE(machines),
 	CASE(large_pages),
+	CASE(headers_of_tags),
+	CASE(no_tags_elsewhere),
+	CASE(more_tags_than_a_header_counts),
 	CASE(data_begins_on_a_page),
 	CASE(more_segments_than_a_header_counts),
 	CASE(elf32_too_large),

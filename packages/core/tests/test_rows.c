@@ -110,6 +110,19 @@ static void registers(void)
 	}
 }
 
+// arch/arm64/kernel/elfcore.c; p_filesz of a page's tags is MTE_PAGE_TAG_STORAGE.
+static void tags(void)
+{
+	for (size_t i = 0; i < N(all); i++) {
+		const bool some = all[i] == &arch_aarch64;
+
+		CHECK_EQ(all[i]->tags.segment, some ? 0x70000002 : 0);
+		CHECK_EQ(arch_tags_size(all[i], 4096), some ? 128 : 0);
+		CHECK_EQ(arch_tags_size(all[i], 0), 0);
+	}
+	CHECK_EQ(arch_aarch64.tags.peek, 33);
+}
+
 // Numbers: arch/arm/tools/syscall.tbl and include/uapi/asm-generic/unistd.h. The argument is that
 // of the timeout, counted from 0; -1: none, or not in an argument.
 struct call {
@@ -295,8 +308,9 @@ static void arm_special_mappings(void)
 }
 
 static const struct check_case cases[] = {
-	CASE(regset_order),  CASE(regset_sizes), CASE(registers),  CASE(interrupted_calls),
-	CASE(lending_calls), CASE(vector_sizes), CASE(unused_tls), CASE(arm_special_mappings),
+	CASE(regset_order),      CASE(regset_sizes),         CASE(registers),
+	CASE(interrupted_calls), CASE(lending_calls),        CASE(vector_sizes),
+	CASE(unused_tls),        CASE(arm_special_mappings), CASE(tags),
 };
 
 CHECK_MAIN(cases)

@@ -63,6 +63,7 @@ REASONS: Final[Mapping[SkipReason, int]] = {
     SkipReason.UNREADABLE: lib.CORESNAP_SKIP_UNREADABLE,
     SkipReason.THREAD: lib.CORESNAP_SKIP_THREAD,
     SkipReason.UNMAPPED: lib.CORESNAP_SKIP_UNMAPPED,
+    SkipReason.TAGS: lib.CORESNAP_SKIP_TAGS,
 }
 _METHOD_OF: Final = {number: method for method, number in METHODS.items()}
 _REASON_OF: Final = {number: reason for reason, number in REASONS.items()}

@@ -39,6 +39,8 @@ class SkipReason(enum.StrEnum):
     """A thread that did not stop in time: its registers are missing."""
     UNMAPPED = "unmapped"
     """Shared memory that the target has not mapped in; reading it would make it."""
+    TAGS = "tags"
+    """The bytes are there, their allocation tags are not (AArch64's MTE)."""
 
 
 @dataclass(frozen=True, kw_only=True)

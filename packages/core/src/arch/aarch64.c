@@ -143,5 +143,8 @@ const struct arch arch_aarch64 = {
 	.n_lending_calls = sizeof(lending_calls) / sizeof(lending_calls[0]),
 	.eintr_calls = eintr_calls,
 	.n_eintr_calls = sizeof(eintr_calls) / sizeof(eintr_calls[0]),
+	// PT_AARCH64_MEMTAG_MTE, PTRACE_PEEKMTETAGS (arch/arm64/include/uapi/asm/ptrace.h),
+	// MTE_GRANULE_SIZE (arch/arm64/include/asm/mte-def.h)
+	.tags = { .segment = 0x70000002, .peek = 33, .covers = 16 },
 	.remote = &arch_aarch64_remote,
 };

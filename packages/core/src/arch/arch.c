@@ -28,6 +28,11 @@ const struct arch *arch_of_elf(uint8_t elf_class, uint16_t machine)
 	return NULL;
 }
 
+uint64_t arch_tags_size(const struct arch *arch, uint64_t memory)
+{
+	return arch->tags.segment ? memory / 2 / arch->tags.covers : 0;
+}
+
 uint64_t arch_get(const struct arch *arch, const void *gregs, uint16_t offset)
 {
 	uint64_t wide;

@@ -40,6 +40,13 @@ struct arch_eintr_call {
 	uint8_t arg; // argument number, from 0
 };
 
+// Tags that memory has beside its bytes, and that the kernel dumps into segments of their own.
+struct arch_tags {
+	uint32_t segment; // p_type; 0: memory has none
+	uint32_t peek;    // the ptrace request for them, one in a byte, by a struct iovec
+	uint16_t covers;  // bytes of memory that one tag is of; two tags make a byte of the core
+};
+
 struct arch_remote; // arch/remote facts: see remote.h
 
 struct arch {
@@ -80,6 +87,8 @@ struct arch {
 	uint32_t process_note_type;
 	const char *process_note_owner;
 
+	struct arch_tags tags;
+
 	const struct arch_remote *remote; // NULL: nothing can be injected
 };
 
@@ -99,6 +108,9 @@ const struct arch *arch_find(size_t gregs_size, uint8_t elf_class);
 
 // The row for an executable of this class and e_machine, or NULL.
 const struct arch *arch_of_elf(uint8_t elf_class, uint16_t machine);
+
+// Bytes that the tags of so much memory have in a core.
+uint64_t arch_tags_size(const struct arch *arch, uint64_t memory);
 
 // A word of a register block, zero-extended.
 uint64_t arch_get(const struct arch *arch, const void *gregs, uint16_t offset);

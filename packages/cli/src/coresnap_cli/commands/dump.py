@@ -20,6 +20,10 @@ from coresnap_cli.progress import reporter
 
 _STDOUT = 1
 _LISTED = 10
+# What makes a core incomplete.
+_LACKS = frozenset(
+    {coresnap.SkipReason.THREAD, coresnap.SkipReason.UNREADABLE, coresnap.SkipReason.TAGS}
+)
 
 
 @dataclass(frozen=True)
@@ -251,15 +255,16 @@ def summary(result: coresnap.DumpResult, job: Job, asked: str) -> list[str]:
 
 def missing(result: coresnap.DumpResult) -> list[str]:
     """What an incomplete core lacks, a line each; the first of them if there are many."""
-    found = [
-        f"thread {skip.tid} did not stop in time"
-        if skip.reason == coresnap.SkipReason.THREAD
-        else f"{skip.start:#x}-{skip.end:#x} could not be read"
-        for skip in result.skipped
-        if skip.reason in (coresnap.SkipReason.THREAD, coresnap.SkipReason.UNREADABLE)
-    ]
+    found = [_lack(skip) for skip in result.skipped if skip.reason in _LACKS]
     more = [f"and {len(found) - _LISTED} more (see --json)"] if len(found) > _LISTED else []
     return [f"missing {text}" for text in [*found[:_LISTED], *more]]
+
+
+def _lack(skip: coresnap.Skip) -> str:
+    if skip.reason == coresnap.SkipReason.THREAD:
+        return f"thread {skip.tid} did not stop in time"
+    what = "tags of " if skip.reason == coresnap.SkipReason.TAGS else ""
+    return f"{what}{skip.start:#x}-{skip.end:#x} could not be read"
 
 
 def _threads(count: int) -> str:
