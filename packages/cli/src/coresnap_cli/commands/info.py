@@ -62,6 +62,7 @@ def describe(core: coresnap.Core, path: Path) -> dict[str, Any]:
         "mapped_files": len({mapped.path for mapped in core.files}),
         "memory_mapped": sum(mapping.end - mapping.start for mapping in core.maps),
         "memory_kept": sum(mapping.filesz for mapping in core.maps),
+        "memory_tagged": core.tags.memory,
         "core_size": core.file_size,
         "disk_size": path.stat().st_blocks * 512,
         "signal": None
@@ -91,10 +92,11 @@ def rows(fields: dict[str, Any]) -> list[tuple[str, str]]:
     if signal and signal["number"]:
         lines.append(("signal", f"{signal['number']} (code {signal['code']})"))
     mapped, kept = talk.size(fields["memory_mapped"]), talk.size(fields["memory_kept"])
+    tagged = f", {talk.size(fields['memory_tagged'])} with tags" if fields["memory_tagged"] else ""
     lines += [
         ("threads", str(fields["threads"])),
         ("mappings", f"{fields['mappings']} of {fields['mapped_files']} files"),
-        ("memory", f"{mapped} mapped, {kept} in the core"),
+        ("memory", f"{mapped} mapped, {kept} in the core{tagged}"),
         (
             "size",
             f"{talk.size(fields['core_size'])}, {talk.size(fields['disk_size'])} on disk",
