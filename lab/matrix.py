@@ -213,6 +213,15 @@ SCENARIOS = (
     Scenario(name="sve", source="sve", widths=(), guests=(ARM64.name,)),
     Scenario(name="control", source="control", widths=(), guests=(ARM64.name,), brief=True),
     Scenario(name="sme", source="sme", widths=(), guests=(ARM64.name,)),
+    Scenario(
+        name="mte",
+        source="mte",
+        widths=(),
+        nobody=(ARM64.name,),
+        itself=(ARM64.name,),
+        guests=(ARM64.name,),
+        brief=True,
+    ),
     # Never the same twice, so not compared with the kernel's core but with its own law.
     Scenario(name="busy", source="busy", widths=BOTH, compared=False, guests=GUESTS),
 )
@@ -282,14 +291,11 @@ def kernels(architecture: str) -> tuple[str, ...]:
 
 def _here() -> Iterator[Row]:
     for scenario in SCENARIOS:
-        for width in scenario.widths:
-            yield Row(scenario=scenario, width=width)
-        for width in scenario.nobody:
-            yield Row(scenario=scenario, width=width, nobody=True)
-        for width in scenario.itself:
-            yield Row(scenario=scenario, width=width, itself=True)
-        for width in scenario.by_32:
-            yield Row(scenario=scenario, width=width, by_32=True)
+        here = [Row(scenario=scenario, width=width) for width in scenario.widths]
+        yield from here
+        yield from (replace(row, nobody=True) for row in here if row.width in scenario.nobody)
+        yield from (replace(row, itself=True) for row in here if row.width in scenario.itself)
+        yield from (replace(row, by_32=True) for row in here if row.width in scenario.by_32)
 
 
 def _in(guest: Guest) -> Iterator[Row]:

@@ -35,6 +35,7 @@ class Board:
 
     ``machine`` is a versioned type, so that a state file means the same machine later. ``bus`` is
     the ending of virtio devices' names. ``package`` is Debian's package of the emulator.
+    ``emulated`` are properties of the machine that it has by software emulation only.
     """
 
     machine: str
@@ -42,6 +43,7 @@ class Board:
     bus: str
     console: str
     package: str
+    emulated: tuple[str, ...] = ()
     append: tuple[str, ...] = ()
 
 
@@ -73,6 +75,8 @@ BOARDS = {
         bus="device",
         console="ttyAMA0",
         package="qemu-system-arm",
+        # Memory for tags. Without it the processor tells programs of none.
+        emulated=("mte=on",),
         append=("mitigations=off",),
     ),
 }
@@ -154,11 +158,12 @@ def command(machine: Machine, wires: Wires) -> list[str]:
             f"cannot be made: it needs 64 MiB and one processor at least."
         )
     bus = board.bus
+    emulated = board.emulated if machine.accelerator == TCG else ()
     share = str(machine.share) if machine.share is not None else SHARE_DIRECTORY
     # fmt: off
     argv = [
         machine.architecture.qemu,
-        "-machine", board.machine,
+        "-machine", ",".join((board.machine, *emulated)),
         "-cpu", machine.cpu or ("host" if machine.accelerator == KVM else board.cpu),
         "-accel", machine.accelerator,
         "-smp", str(machine.processors),

@@ -39,6 +39,27 @@ def _absent(core: Core, truth: Truth) -> str | None:
     return None
 
 
+def _tags(core: Core, truth: Truth) -> str | None:
+    """The allocation tags of memory, a byte each."""
+    want = bytes.fromhex(truth["hex"])
+    try:
+        have = core.tags.read(truth["address"], truth["size"])
+    except AddressMissing as error:
+        return str(error)
+    return (
+        None if have == want else f"tags at {truth['address']:#x}: {have.hex()}, not {want.hex()}"
+    )
+
+
+def _tags_absent(core: Core, truth: Truth) -> str | None:
+    """A segment for the tags of a range, but none of them."""
+    start, end = truth["address"], truth["address"] + truth["size"]
+    for segment in core.tags.segments:
+        if segment.vaddr <= start and end <= segment.vaddr + segment.memsz:
+            return f"the core has tags at {start:#x}" if segment.filesz else None
+    return f"no segment is for tags of {start:#x}"
+
+
 def _register(core: Core, truth: Truth) -> str | None:
     thread = _threads(core).get(truth["tid"])
     if thread is None:
@@ -189,6 +210,8 @@ def _nothing_to_say(_: Core, __: Truth) -> None:
 _CHECKS: dict[str, Callable[[Core, Truth], str | None]] = {
     "memory": _memory,
     "absent": _absent,
+    "tags": _tags,
+    "tags-absent": _tags_absent,
     "register": _register,
     "bits": _bits,
     "within": _within,

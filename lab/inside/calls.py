@@ -6,10 +6,11 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab.inside import system, take, undisturbed
+from lab.inside import refused, system, take, undisturbed
 from lab.inside.process import Impossible
 from lab.matrix import NOBODY, Row
 
@@ -21,6 +22,8 @@ PROGRAMS = take.Programs(
     nudge=Path("/tmp/programs/nudge"),
 )
 """Where a test puts the row's programs before it asks."""
+DENIED = Path("/tmp/programs/denied")
+"""Where it puts that of denied.c, for dump_refused()."""
 
 
 def begin(row: Row) -> None:
@@ -61,5 +64,16 @@ def repeat(*, packed: str, dumps: int) -> dict[str, Any]:
     begin(row)
     try:
         return undisturbed.repeat(row, PROGRAMS, PLACE, dumps=dumps).to_json()
+    except (system.NotSettable, Impossible) as error:
+        return {"impossible": str(error)}
+
+
+def dump_refused(*, packed: str, request: int) -> dict[str, Any]:
+    """refused.dumps() of the row by the cores' names, or why it is impossible here."""
+    row = unpack(packed)
+    begin(row)
+    try:
+        made = refused.dumps(row, PROGRAMS, PLACE, denied=DENIED, request=request)
+        return {dump.core.name: {**asdict(dump), "core": dump.core.name} for dump in made}
     except (system.NotSettable, Impossible) as error:
         return {"impossible": str(error)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,20 @@ class Dump:
     words: str
 
 
-def dump(program: Path, pid: int, to: Path, *, method: str, user: int | None = None) -> Dump:
-    """Dump a process into a new file. Raises DumpFailed."""
-    argv = [str(program), str(pid), "-o", to.name, "--method", method, "--json"]
+def dump(
+    program: Path,
+    pid: int,
+    to: Path,
+    *,
+    method: str,
+    user: int | None = None,
+    before: Sequence[str] = (),
+) -> Dump:
+    """Dump a process into a new file; ``before`` are words that stand before the program's name.
+
+    Raises DumpFailed.
+    """
+    argv = [*before, str(program), str(pid), "-o", to.name, "--method", method, "--json"]
     done = subprocess.run(
         argv,
         cwd=to.parent,

@@ -97,6 +97,12 @@ def test_pointer_authentication_is_the_quick_one() -> None:
     assert after(command(machine(ARM64), WIRES), "-cpu") == ["max,pauth-impdef=on"]
 
 
+def test_memory_has_tags_where_it_is_emulated() -> None:
+    assert after(command(machine(ARM64), WIRES), "-machine") == ["virt-7.2,mte=on"]
+    real = replace(machine(ARM64), accelerator=KVM)
+    assert after(command(real, WIRES), "-machine") == ["virt-7.2"]
+
+
 def test_options_reach_the_command_line() -> None:
     row = replace(machine(X86_64), memory=1024, processors=3, cpu="qemu64", append=("quiet",))
     argv = command(replace(row, options=("-S",)), WIRES)

@@ -71,6 +71,29 @@ def test_a_restarting_call_is_the_kernels_own_step(kernel: dict[str, int], allow
         assert rule.explains(difference, cast("Context", context)) is allowed
 
 
+@pytest.mark.parametrize(
+    ("kernel", "allowed"),
+    [
+        (bytes([3, 9, *[0] * 14]) * 16, True),
+        (bytes([3, 9]) * 128, False),  # not a difference
+        (bytes([3, 9, *[0] * 14]) * 15 + bytes(16), False),
+        (bytes([9, 3, *[0] * 14]) * 16, False),  # in another order
+    ],
+)
+def test_an_emulator_may_mix_tags_in_one_way_only(kernel: bytes, allowed: bool) -> None:
+    def core(tags: bytes) -> SimpleNamespace:
+        return SimpleNamespace(tags=SimpleNamespace(read=lambda _, size: tags[:size]))
+
+    row = next(row for row in ROWS if row.scenario.name == "mte")
+    ours = bytes([3, 9]) * 128
+    context = SimpleNamespace(
+        cell=Cell(row=row, method=METHODS[0]), ours=core(ours), kernel=core(kernel)
+    )
+    rule = next(rule for rule in RULES if rule.name == "emulator-mixes-tags")
+    difference = Difference("tags[7f0000-7f2000]", ours[:16], kernel[:16])
+    assert rule.explains(difference, cast("Context", context)) is allowed
+
+
 def test_rules_have_names_of_their_own() -> None:
     assert len({rule.name for rule in RULES}) == len(RULES)
 
