@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from errno import errorcode
 from pathlib import Path
 
+from lab.patience import DEADLINE
+
 SOURCE = Path(__file__).with_name("calls.c")
 COMPILERS = {64: ("gcc",), 32: ("i686-linux-gnu-gcc", "-static")}
 CFLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Werror")
-DEADLINE = 30.0  # seconds
 
 
 class Unsupported(Exception):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.patience import DEADLINE
+
 PROGRAMS = Path(__file__).parent / "programs"
-DEADLINE = 30.0
 
 Program = subprocess.Popen[str]
 Start = Callable[..., Program]

@@ -4,7 +4,6 @@
  * then either loads every register with a known value and dies of SIGILL, or (with an argument)
  * says "ready 1" and waits to be killed.
  */
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -18,7 +17,9 @@
 
 static sem_t published;
 static int tids[THREADS];
+#if defined(__x86_64__)
 static unsigned char vector[16] = "0123456789abcdef";
+#endif
 
 static void *wait_forever(void *slot)
 {
@@ -58,7 +59,7 @@ static void die(void)
 			 "crash_here: ud2"
 			 :
 			 : "m"(vector));
-#else
+#elif defined(__i386__)
 	__asm__ volatile("movl $0x10000001, %eax\n\t"
 			 "movl $0x10000002, %ebx\n\t"
 			 "movl $0x10000003, %ecx\n\t"
@@ -69,6 +70,25 @@ static void die(void)
 			 "movl $0x10000008, %esp\n\t"
 			 ".globl crash_here\n\t"
 			 "crash_here: ud2");
+#elif defined(__aarch64__)
+	__asm__ volatile("ldr x0, =0x1000000000000020\n\t"
+			 "mov sp, x0\n\t"
+			 ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,"
+			 " 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30\n\t"
+			 "ldr x\\n, =0x1000000000000001 + \\n\n\t"
+			 ".endr\n\t"
+			 ".globl crash_here\n\t"
+			 "crash_here: udf #0\n\t"
+			 ".ltorg");
+#elif defined(__arm__)
+	__asm__ volatile(".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14\n\t"
+			 "ldr r\\n, =0x10000001 + \\n\n\t"
+			 ".endr\n\t"
+			 ".globl crash_here\n\t"
+			 "crash_here: udf #0\n\t"
+			 ".ltorg");
+#else
+#error "which registers are there to plant?"
 #endif
 }
 

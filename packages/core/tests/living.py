@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Living C programs for the tests of the library: compiled, started, asked, looked at in /proc."""
+"""Living C programs for the tests of the library: started, asked, looked at in /proc."""
 
 from __future__ import annotations
 
@@ -16,23 +16,32 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
+import toolchain
+from toolchain import COMPAT, CORE, NATIVE, Width
 
-TESTS = Path(__file__).resolve().parent
-PROGRAMS = TESTS / "programs"
-INCLUDE = TESTS.parent / "include"
-DEADLINE = 30.0  # seconds, for a machine under load
-AT_ONCE = 2.0  # seconds, for what must not wait for the end of a dump
+from lab.architectures import X86_64
+from lab.patience import DEADLINE
+
+INCLUDE = CORE / "include"
 NOBODY = 65534
-CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror"]
-COMPILERS = {64: "gcc", 32: "i686-linux-gnu-gcc"}
-BUILDS = {64: "CORESNAP_BUILD", 32: "CORESNAP_BUILD32"}
+BUILDS = {Width.NATIVE: "CORESNAP_BUILD", Width.COMPAT: "CORESNAP_BUILD32"}
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+needs_compat = pytest.mark.skipif(
+    COMPAT is None, reason="a 32-bit machine runs programs of no other width"
+)
+needs_64_bits = pytest.mark.skipif(
+    NATIVE.bits < 64, reason="that much does not fit into a 32-bit address space"
+)
+only_x86_64 = pytest.mark.skipif(
+    NATIVE is not X86_64, reason="only x86-64 runs 32-bit code in a 64-bit process"
+)
+WIDTHS = [Width.NATIVE, pytest.param(Width.COMPAT, marks=needs_compat)]
 
 
-def build(*, bits: int = 64) -> Path:
-    """Where meson built the library of that word size; skips without."""
-    name = BUILDS[bits]
+def build(*, width: Width = Width.NATIVE) -> Path:
+    """Where meson built the library of that width; skips without."""
+    name = BUILDS[width]
     place = os.environ.get(name)
     if not place:
         pytest.skip(f"{name} does not name a build directory of the library")
@@ -56,25 +65,28 @@ def need(name: str) -> str:
 
 
 @cache
-def runs_32bit(program: Path) -> bool:
-    """Does this kernel run the 32-bit program at all?"""
+def _runs_compat() -> bool:
+    """Does this kernel run programs of the other width at all?"""
     try:
-        subprocess.run([program], capture_output=True, timeout=DEADLINE)
+        subprocess.run(
+            [toolchain.find("world", Width.COMPAT)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=DEADLINE,
+        )
     except OSError:
         return False
     return True
 
 
-def compile_program(
-    name: str, where: Path, *options: str | Path, bits: int = 64, out: str | None = None
-) -> Path:
-    """Compile ``programs/NAME.c``; ``options`` come behind the source."""
-    compiler = need(COMPILERS[bits])
-    made = where / (out or f"{name}{bits}")
-    argv = [compiler, *CFLAGS, f"-I{INCLUDE}", "-o", made, PROGRAMS / f"{name}.c", *options]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
-    assert done.returncode == 0, done.stderr
-    return made
+def program(name: str, width: Width = Width.NATIVE) -> Path:
+    """A C program of the tests; skips where it cannot be compiled or run."""
+    try:
+        if width is Width.COMPAT and not _runs_compat():
+            pytest.skip(f"this kernel does not run {width.architecture.name} programs")
+        return toolchain.find(name, width)
+    except toolchain.Missing as reason:
+        pytest.skip(str(reason))
 
 
 class Subject:
@@ -151,18 +163,21 @@ def threads(pid: int) -> set[int]:
     return {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
-def _parent(pid: str) -> int:
+def parent(pid: int | str) -> int:
+    """The parent's id; 0 for a process that is gone."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        # Without a Path, since children() does it for each process of the machine.
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+            text = stat.read()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return int(text.rpartition(") ")[2].split()[1])
+    return int(text.rpartition(b") ")[2].split()[1])
 
 
 def children(pid: int) -> list[int]:
     """All children of a process, zombies included."""
     return [
-        int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and _parent(entry) == pid
+        int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and parent(entry) == pid
     ]
 
 

@@ -9,13 +9,13 @@ import shutil
 import subprocess
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+import living
 import pytest
+from toolchain import Width
 
-DEADLINE = 30.0
-SOURCE = Path(__file__).with_name("core_subject.c")
+from lab.patience import DEADLINE
 
 
 @dataclass(frozen=True)
@@ -27,27 +27,11 @@ class Subject:
     said: dict[str, list[int]]
 
 
-@cache
-def build(directory: Path, *, bits: int) -> Path:
-    """Compile the program; 32-bit ones with the cross compiler, static, so that they run alone."""
-    compiler = "gcc" if bits == 64 else "i686-linux-gnu-gcc"
-    if shutil.which(compiler) is None:
-        pytest.skip(f"no {compiler} here")
-    program = directory / f"subject{bits}"
-    extra = [] if bits == 64 else ["-static"]
-    subprocess.run(
-        [compiler, "-O1", "-g", "-pthread", *extra, "-o", program, SOURCE],
-        check=True,
-        timeout=DEADLINE,
-    )
-    return program
-
-
-def kernel_core(directory: Path, *, bits: int) -> Subject:
+def kernel_core(directory: Path, *, width: Width) -> Subject:
     """Let the program die and take the kernel's core of it."""
-    program = build(directory, bits=bits)
+    program = living.program("core_subject", width)
     require_core_files()
-    place = directory / f"kernel{bits}"
+    place = directory / f"kernel-{width}"
     place.mkdir()
     done = subprocess.run(
         [program],
@@ -57,18 +41,16 @@ def kernel_core(directory: Path, *, bits: int) -> Subject:
         timeout=DEADLINE,
     )
     cores = list(place.glob("core*"))
-    if done.returncode != -4 and bits == 32 and not cores:
-        pytest.skip("this kernel does not run 32-bit x86 programs")
     assert done.returncode == -4, done
     assert len(cores) == 1, "the kernel wrote no core"
     return Subject(program, cores[0], _parse(done.stdout))
 
 
-def gdb_core(directory: Path, *, bits: int = 64) -> Subject:
+def gdb_core(directory: Path) -> Subject:
     """Let the program wait and have gdb's gcore write its core."""
     if shutil.which("gcore") is None:
         pytest.skip("no gcore here")
-    program = build(directory, bits=bits)
+    program = living.program("core_subject")
     with subprocess.Popen([program, "wait"], stdout=subprocess.PIPE) as process:
         try:
             said = _parse(_read_until(process, b"ready 1\n"))

@@ -16,21 +16,18 @@ from pathlib import Path
 
 import living
 import pytest
-from living import AT_ONCE, DEADLINE, Held, Subject
+from living import Held, Subject
+
+from lab.patience import AT_ONCE, DEADLINE
 
 pytestmark = pytest.mark.host
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return living.compile_program("world", tmp_path_factory.mktemp("world"))
-
-
 @pytest.fixture
-def subject(world: Path) -> Iterator[Subject]:
-    with Subject(world) as started:
+def subject() -> Iterator[Subject]:
+    with Subject(living.program("world")) as started:
         started.tell("threads", 3)
         yield started
 

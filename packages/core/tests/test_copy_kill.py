@@ -12,7 +12,6 @@ import os
 import re
 import resource
 import select
-import shutil
 import signal
 import struct
 import subprocess
@@ -22,55 +21,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import living
 import pytest
+from living import WIDTHS, needs_compat
+from toolchain import NATIVE, Width
 
 from lab.longform import STEPS_OF_ALL
+from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
-TESTS = Path(__file__).resolve().parent
-CORE = TESTS.parent
-SRC = CORE / "src"
-DEADLINE = 20.0  # seconds, for a machine under load
 THREADS = 2
-# fmt: off
-MODULES = [
-    "arena", "copy", "copy_release", "copy_self", "copy_settle", "error", "freeze", "gadget",
-    "maps", "procfs", "remote", "remote_entry", "remote_frame", "restart",
-    "restart_rewind", "seccomp", "target", "victim",
-]
-# fmt: on
-SOURCES = [*sorted((SRC / "arch").glob("*.c")), *(SRC / f"{name}.c" for name in MODULES)]
-CFLAGS = ["-std=gnu11", "-O1", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64", "-Wall"]
-COMPILERS = {64: ["cc"], 32: ["i686-linux-gnu-gcc", "-static", "-msse2"]}
 KINDS = ["nanosleep", "futex", "poll", "select", "epoll", "read", "pause", "busy"]
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The programs of one word size."""
-
-    driver: Path
-    target: Path
-
-
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Programs]:
-    """Build driver and target for each word size that there is a compiler for."""
-    built = {}
-    for bits, compiler in COMPILERS.items():
-        if shutil.which(compiler[0]) is None:
-            continue
-        where = tmp_path_factory.mktemp(f"copy{bits}")
-        driver, target = where / "driver", where / "target"
-        include = [f"-I{CORE / 'include'}", f"-I{SRC}", "-DCORESNAP_KILL_POINTS"]
-        for argv in (
-            [*compiler, *CFLAGS, *include, *SOURCES, TESTS / "copy_driver.c", "-o", driver],
-            [*compiler, *CFLAGS, TESTS / "copy_target.c", "-o", target, "-pthread", "-lrt"],
-        ):
-            subprocess.run([str(word) for word in argv], check=True, timeout=120)
-        built[bits] = Programs(driver, target)
-    return built
 
 
 class Target:
@@ -116,12 +78,8 @@ class Target:
 
     def leftovers(self) -> str:
         """Threads too many and children, or an empty string."""
-        tasks = list(Path(f"/proc/{self.pid}/task").iterdir())
-        children = [
-            stat.parent.name
-            for stat in Path("/proc").glob("[0-9]*/stat")
-            if parent_of(stat) == self.pid
-        ]
+        tasks = living.threads(self.pid)
+        children = living.children(self.pid)
         if len(tasks) == self.threads and not children:
             return ""
         return f"{len(tasks)} threads, children {children}; {self.describe()}"
@@ -156,31 +114,22 @@ class Target:
         assert self.process.returncode == 0 or (excused and complaint)
 
 
-def parent_of(stat: Path) -> int:
-    """The parent's pid in /proc/PID/stat; 0 for a process that is gone."""
-    try:
-        return int(stat.read_text(errors="replace").rpartition(") ")[2].split()[1])
-    except (OSError, IndexError):
-        return 0
-
-
 Start = Callable[..., Target]
 
 
 @pytest.fixture
-def start(programs: dict[int, Programs]) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     """Start targets, and kill those that are left at the end."""
     started: list[Target] = []
 
     def start_one(
         kind: str,
         *,
-        bits: int = 64,
+        width: Width = Width.NATIVE,
         threads: int = THREADS,
         before: Callable[[], None] | None = None,
     ) -> Target:
-        require(programs, bits)
-        target = Target(programs[bits].target, kind, threads, before)
+        target = Target(living.program("copy_target", width), kind, threads, before)
         started.append(target)
         return target
 
@@ -190,24 +139,25 @@ def start(programs: dict[int, Programs]) -> Iterator[Start]:
         target.process.communicate()
 
 
-def require(programs: dict[int, Programs], bits: int) -> None:
-    """Skip where programs of this word size cannot be built."""
-    if bits not in programs:
-        pytest.skip("no compiler for 32-bit programs (gcc-i686-linux-gnu)")
+def driver(width: Width = Width.NATIVE) -> Path:
+    """The program that copies."""
+    return living.program("copy_driver", width)
 
 
-def drive(driver: Path, target: Target, kill_at: int = 0) -> subprocess.CompletedProcess[bytes]:
-    """Run the driver, killed at a step (0: not at all)."""
+def drive(
+    target: Target, kill_at: int = 0, *, width: Width = Width.NATIVE
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the driver of a width, killed at a step (0: not at all)."""
     environment = os.environ | {"CORESNAP_KILL_AT": str(kill_at)}
-    argv = [str(driver), str(target.pid)]
+    argv = [str(driver(width)), str(target.pid)]
     return subprocess.run(argv, env=environment, capture_output=True, timeout=DEADLINE)
 
 
 @contextmanager
-def held_copy(driver: Path, target: Target) -> Iterator[tuple[int, int]]:
+def held_copy(target: Target) -> Iterator[tuple[int, int]]:
     """The pids of a settled copy and of its helper thread."""
     with subprocess.Popen(
-        [str(driver), str(target.pid), "hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [str(driver()), str(target.pid), "hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -220,71 +170,89 @@ def held_copy(driver: Path, target: Target) -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("bits", [64, 32])
-def test_the_target_notices_nothing(
-    bits: int, kind: str, programs: dict[int, Programs], start: Start
-) -> None:
-    target = start(kind, bits=bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_target_notices_nothing(width: Width, kind: str, start: Start) -> None:
+    target = start(kind, width=width)
     pages = target.pages()
     for _ in range(3):
-        ran = drive(programs[64].driver, target)
+        ran = drive(target)
         assert ran.returncode == 0, ran.stderr.decode()
         target.expect_clean()
     assert target.pages() == pages
     target.finish()
 
 
-# Word size of the target, what it does, word size of the dumper.
+# Width of the target, what it does, width of the dumper.
 KILLED = [
-    (64, "nanosleep", 64),
-    (64, "futex", 64),
-    (64, "read", 64),
-    (64, "pause", 64),
-    (64, "busy", 64),
-    (32, "poll", 64),
-    (32, "busy", 64),
-    (32, "nanosleep", 32),
+    *(
+        (Width.NATIVE, kind, Width.NATIVE)
+        for kind in ("nanosleep", "futex", "read", "pause", "busy")
+    ),
+    (Width.COMPAT, "poll", Width.NATIVE),
+    (Width.COMPAT, "busy", Width.NATIVE),
+    (Width.COMPAT, "nanosleep", Width.COMPAT),
 ]
 if STEPS_OF_ALL:
     KILLED = [
-        (bits, kind, dumper) for bits, dumper in ((64, 64), (32, 64), (32, 32)) for kind in KINDS
+        (width, kind, dumper)
+        for width, dumper in (
+            (Width.NATIVE, Width.NATIVE),
+            (Width.COMPAT, Width.NATIVE),
+            (Width.COMPAT, Width.COMPAT),
+        )
+        for kind in KINDS
     ]
+# Some of the steps, for machines that take long for each.
+SOME = [(Width.NATIVE, "nanosleep", 1), (Width.NATIVE, "busy", 5), (Width.COMPAT, "poll", 9)]
+APART = 12
 
 
-@pytest.mark.parametrize(("bits", "kind", "dumper"), KILLED)
-def test_killed_at_every_step(
-    bits: int, kind: str, dumper: int, programs: dict[int, Programs], start: Start
-) -> None:
-    require(programs, dumper)
-    target = start(kind, bits=bits)
-    for step in range(1, 1000):
-        ran = drive(programs[dumper].driver, target, step)
+def killed(width: Width, kind: str, *more: object) -> object:
+    """Parameters that are skipped where a program of theirs cannot be."""
+    return pytest.param(width, kind, *more, marks=[needs_compat] * (Width.COMPAT in (width, *more)))
+
+
+def kill_at(steps: range, target: Target, kind: str, *, width: Width) -> int:
+    """Kill a dumper of that width at steps of its way, until it comes to its end. Returns that."""
+    for step in steps:
+        ran = drive(target, step, width=width)
         assert ran.returncode in (0, -signal.SIGKILL), (step, ran.stderr.decode())
         target.expect_clean()
         if ran.returncode == 0:
             break
-    assert 50 < step < 999
     # The kernel ends this one by EINTR when a thread stops, and only the dumper makes it restart:
     # killed before that, it leaves the EINTR behind (docs/pausing.md).
     target.finish(excused=r"epoll_wait\b.*\(errno 4\)" if kind == "epoll" else None)
+    return step
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-def test_killed_again_within_the_same_call(
-    bits: int, programs: dict[int, Programs], start: Start
-) -> None:
+@pytest.mark.parametrize(("width", "kind", "dumper"), [killed(*row) for row in KILLED])
+def test_killed_at_every_step(width: Width, kind: str, dumper: Width, start: Start) -> None:
+    target = start(kind, width=width)
+    assert 50 < kill_at(range(1, 1000), target, kind, width=dumper) < 999
+
+
+@pytest.mark.parametrize(("width", "kind", "first"), [killed(*row) for row in SOME])
+def test_killed_at_some_steps(width: Width, kind: str, first: int, start: Start) -> None:
+    target = start(kind, width=width)
+    steps = range(first, 1000, APART)
+    assert 50 < kill_at(steps, target, kind, width=Width.NATIVE) < steps[-1]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_killed_again_within_the_same_call(width: Width, start: Start) -> None:
     # From the second stop on, the thread is in restart_syscall(2).
-    target = start("nanosleep", bits=bits, threads=1)
+    target = start("nanosleep", width=width, threads=1)
     for step in range(1, 120):
-        ran = drive(programs[64].driver, target, step)
+        ran = drive(target, step)
         assert ran.returncode in (0, -signal.SIGKILL), (step, ran.stderr.decode())
     target.expect_clean()
     target.finish()
 
 
-def test_the_copy_owns_nothing(programs: dict[int, Programs], start: Start) -> None:
+def test_the_copy_owns_nothing(start: Start) -> None:
     target = start("nanosleep")
-    with held_copy(programs[64].driver, target) as (copy, helper):
+    with held_copy(target) as (copy, helper):
         proc = Path(f"/proc/{copy}")
         assert (proc / "comm").read_text() == "coresnap-copy\n"
         assert (proc / "oom_score_adj").read_text() == "1000\n"
@@ -292,20 +260,18 @@ def test_the_copy_owns_nothing(programs: dict[int, Programs], start: Start) -> N
         assert os.readlink(proc / "cwd") != str(Path.cwd())
         assert "State:\tt" in (proc / "status").read_text()
         assert Path(f"/proc/{target.pid}/task/{helper}").exists()
-        assert parent_of(proc / "stat") == target.pid
+        assert living.parent(copy) == target.pid
     assert not proc.exists()
     target.expect_clean()
     target.finish()
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-def test_a_stopped_target_stays_stopped(
-    bits: int, programs: dict[int, Programs], start: Start
-) -> None:
-    target = start("nanosleep", bits=bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_stopped_target_stays_stopped(width: Width, start: Start) -> None:
+    target = start("nanosleep", width=width)
     target.process.send_signal(signal.SIGSTOP)
     os.waitpid(target.pid, os.WUNTRACED)
-    ran = drive(programs[64].driver, target)
+    ran = drive(target)
     assert ran.returncode == 0, ran.stderr.decode()
     assert target.leftovers() == ""
     assert "State:\tT" in Path(f"/proc/{target.pid}/status").read_text()
@@ -314,56 +280,74 @@ def test_a_stopped_target_stays_stopped(
     target.finish()
 
 
-def test_a_target_that_dies_meanwhile(programs: dict[int, Programs], start: Start) -> None:
+def test_a_target_that_dies_meanwhile(start: Start) -> None:
     target = start("read")
-    with held_copy(programs[64].driver, target):
+    with held_copy(target):
         target.process.kill()
         assert target.process.wait(DEADLINE) == -signal.SIGKILL
 
 
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """The numbers of some system calls."""
+
+    chroot: int
+    prctl: int
+    clone: int
+
+
+NUMBERS = {
+    "x86-64": Numbers(chroot=161, prctl=157, clone=56),
+    "x86-32": Numbers(chroot=61, prctl=172, clone=120),
+    "arm": Numbers(chroot=61, prctl=172, clone=120),
+    "arm64": Numbers(chroot=51, prctl=167, clone=220),
+}[NATIVE.name]
+
+
 def seccomp_filter(denied: list[int]) -> Callable[[], None]:
-    """What a child calls to be killed for any of these system calls of x86-64."""
+    """What a child calls to be killed for any of these system calls."""
     code = [(0x20, 0, 0, 0)]  # load the number
     for nr in denied:
         code += [(0x15, 0, 1, nr), (0x06, 0, 0, 0x80000000)]  # kill the process
     code.append((0x06, 0, 0, 0x7FFF0000))  # allow
     text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *op) for op in code))
-    program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(text))
+    program = struct.pack("HP", len(code), ctypes.addressof(text))
 
     def install() -> None:
-        libc = ctypes.CDLL(None)
-        libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-        libc.prctl(22, 2, program, 0, 0)  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        libc = ctypes.CDLL(None, use_errno=True)
+        # PR_SET_NO_NEW_PRIVS; PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+            raise OSError(ctypes.get_errno(), "no filter")
         assert text
 
     return install
 
 
-def test_a_filter_that_allows_it(programs: dict[int, Programs], start: Start) -> None:
+def test_a_filter_that_allows_it(start: Start) -> None:
     if os.geteuid() != 0:
         pytest.skip("reading a seccomp filter takes root")
     # The calls of the copy itself need not be allowed: here chroot and prctl.
-    target = start("nanosleep", before=seccomp_filter([161, 157]))
-    ran = drive(programs[64].driver, target)
+    target = start("nanosleep", before=seccomp_filter([NUMBERS.chroot, NUMBERS.prctl]))
+    ran = drive(target)
     assert ran.returncode == 0, ran.stderr.decode()
     target.expect_clean()
     target.finish()
 
 
-def test_a_filter_that_kills_for_it_is_refused(programs: dict[int, Programs], start: Start) -> None:
-    target = start("nanosleep", threads=1, before=seccomp_filter([56]))  # clone
-    ran = drive(programs[64].driver, target)
+def test_a_filter_that_kills_for_it_is_refused(start: Start) -> None:
+    target = start("nanosleep", threads=1, before=seccomp_filter([NUMBERS.clone]))
+    ran = drive(target)
     assert ran.returncode == 1
     assert b"seccomp" in ran.stderr
     target.expect_clean()
     target.finish()
 
 
-def test_no_room_for_a_mapping(programs: dict[int, Programs], start: Start) -> None:
+def test_no_room_for_a_mapping(start: Start) -> None:
     target = start("nanosleep")
     size = int(Path(f"/proc/{target.pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(target.pid, resource.RLIMIT_AS, (size, size))
-    ran = drive(programs[64].driver, target)
+    ran = drive(target)
     assert ran.returncode == 1
     assert b"mmap: ENOMEM" in ran.stderr
     target.expect_clean()

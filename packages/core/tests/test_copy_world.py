@@ -20,10 +20,12 @@ from pathlib import Path
 
 import living
 import pytest
-from living import AT_ONCE, DEADLINE, Held, Subject
+from living import WIDTHS, Held, Subject, needs_64_bits
+from toolchain import Width
 
 from coresnap.corefile import Core
 from lab.longform import STAMPS
+from lab.patience import AT_ONCE, DEADLINE
 
 pytestmark = pytest.mark.host
 
@@ -34,25 +36,15 @@ QUIET_BUT_FOR_THE_COPY = "0 1 0"  # only __WALL shows it
 Start = Callable[..., Subject]
 
 
-@pytest.fixture(scope="session")
-def programs() -> dict[int, Path]:
-    """The programs that are compiled already, by word size."""
-    return {}
-
-
 @pytest.fixture
-def start(programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     """Start targets, as their own parents would by a command before them."""
     with contextlib.ExitStack() as stack:
 
-        def start_one(*before: str | Path, threads: int = 3, bits: int = 64) -> Subject:
-            if bits not in programs:
-                link = ["-static"] if bits == 32 else []
-                where = tmp_path_factory.mktemp("world")
-                programs[bits] = living.compile_program("world", where, *link, bits=bits)
-            if bits == 32 and not living.runs_32bit(programs[bits]):
-                pytest.skip("this kernel does not run 32-bit x86 programs")
-            subject = stack.enter_context(Subject(*before, programs[bits]))
+        def start_one(
+            *before: str | Path, threads: int = 3, width: Width = Width.NATIVE
+        ) -> Subject:
+            subject = stack.enter_context(Subject(*before, living.program("world", width)))
             if threads:
                 subject.tell("threads", threads)
             return subject
@@ -143,9 +135,9 @@ def test_a_file_system_that_the_target_left_is_unmounted_at_once(
 # -- what the copy is ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-def test_the_copy_has_a_name_and_nothing_else_and_never_runs(start: Start, bits: int) -> None:
-    subject = start(bits=bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_copy_has_a_name_and_nothing_else_and_never_runs(start: Start, width: Width) -> None:
+    subject = start(width=width)
     with held_fork(subject) as held:
         place = Path(f"/proc/{held.copy}")
         assert (place / "comm").read_text() == "coresnap-copy\n"
@@ -178,9 +170,9 @@ def test_no_copy_ever_stamps_a_shared_page(start: Start) -> None:
     assert int(rounds) > 0
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-def test_the_target_sees_no_child_and_is_afterwards_as_before(start: Start, bits: int) -> None:
-    subject = start(bits=bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_target_sees_no_child_and_is_afterwards_as_before(start: Start, width: Width) -> None:
+    subject = start(width=width)
     before = living.footprint(subject.pid)
     with held_fork(subject) as held:
         assert subject.ask("children") == QUIET_BUT_FOR_THE_COPY
@@ -199,11 +191,11 @@ def pids_of_dumper(held: Held) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("whom", ["program", "helper"])
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_a_killed_dumper_takes_its_copy_along_and_the_next_dump_works(
-    start: Start, whom: str, bits: int
+    start: Start, whom: str, width: Width
 ) -> None:
-    subject = start(bits=bits)
+    subject = start(width=width)
     before = living.footprint(subject.pid)
     with held_fork(subject) as held:
         copy = os.pidfd_open(held.copy)
@@ -238,12 +230,12 @@ def test_a_killed_dumper_of_a_stopped_target_lets_it_go(start: Start, whom: str)
     living.until_undisturbed(subject, before)
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 def test_a_mapping_beside_the_injected_page_is_whole_in_the_core(
-    start: Start, tmp_path: Path, bits: int
+    start: Start, tmp_path: Path, width: Width
 ) -> None:
     """The two may merge, so that the copy has a mapping that the target had not."""
-    subject = start(threads=0, bits=bits)
+    subject = start(threads=0, width=width)
     address = subject.number("page")
     path = tmp_path / "core"
     done = living.run_tool("-m", "fork", "-q", "-o", path, str(subject.pid))
@@ -279,6 +271,7 @@ def test_a_dump_populates_nothing_of_a_sparse_gibibyte(
     assert pages == [b"\x5a"] * 100
 
 
+@needs_64_bits
 @pytest.mark.parametrize("method", ["stop", "fork"])
 def test_a_mapping_of_16_tebibytes_costs_a_bounded_number_of_calls(
     start: Start, tmp_path: Path, method: str

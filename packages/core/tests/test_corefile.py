@@ -12,7 +12,9 @@ import elfwriter
 import pytest
 import subjects
 from elfwriter import ARM, ARM64, PAGE, X86_32, X86_64, Load, Target
+from living import WIDTHS
 from subjects import Subject
+from toolchain import NATIVE, Width
 
 from coresnap.corefile import (
     AddressMissing,
@@ -21,22 +23,33 @@ from coresnap.corefile import (
     MappedFile,
 )
 
-PLANTED_32 = ("eax", "ebx", "ecx", "edx", "esi", "edi", "ebp", "esp")
-PLANTED_64 = (*(f"r{name[1:]}" for name in PLANTED_32), *(f"r{i}" for i in range(8, 16)))
+# What core_subject.c fills with numbers that count up, in their order.
+_X86 = ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp")
+PLANTED = {
+    "x86-32": [f"e{name}" for name in _X86],
+    "x86-64": [*(f"r{name}" for name in _X86), *(f"r{i}" for i in range(8, 16))],
+    "arm": [*(f"r{i}" for i in range(13)), "sp", "lr"],
+    "arm64": [*(f"x{i}" for i in range(31)), "sp"],
+}
+# ILL_ILLOPN, and the arms' ILL_ILLOPC.
+ILL_CODE = {"x86-32": 2, "x86-64": 2, "arm": 1, "arm64": 1}
 PATTERN = bytes((i * 7) % 256 for i in range(PAGE))
-BITS = (64, 32)
+
+only_x86_64 = pytest.mark.skipif(
+    NATIVE.name != X86_64.name, reason="only x86-64 programs plant a vector register"
+)
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Subject]:
-    """The kernel's core of the 64- or 32-bit program, made once."""
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Width], Subject]:
+    """The kernel's core of the program of a width, made once."""
     directory = tmp_path_factory.mktemp("kernel")
-    made: dict[int, Subject] = {}
+    made: dict[Width, Subject] = {}
 
-    def get(bits: int) -> Subject:
-        if bits not in made:
-            made[bits] = subjects.kernel_core(directory, bits=bits)
-        return made[bits]
+    def get(width: Width) -> Subject:
+        if width not in made:
+            made[width] = subjects.kernel_core(directory, width=width)
+        return made[width]
 
     return get
 
@@ -47,11 +60,11 @@ def gdb_core(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 
 @pytest.fixture
-def opened(kernel: Callable[[int], Subject]) -> Iterator[Callable[[int], tuple[Core, Subject]]]:
+def opened(kernel: Callable[[Width], Subject]) -> Iterator[Callable[[Width], tuple[Core, Subject]]]:
     cores: list[Core] = []
 
-    def get(bits: int) -> tuple[Core, Subject]:
-        subject = kernel(bits)
+    def get(width: Width) -> tuple[Core, Subject]:
+        subject = kernel(width)
         cores.append(Core(subject.core))
         return cores[-1], subject
 
@@ -60,29 +73,30 @@ def opened(kernel: Callable[[int], Subject]) -> Iterator[Callable[[int], tuple[C
         core.close()
 
 
-Opened = Callable[[int], tuple[Core, Subject]]
+Opened = Callable[[Width], tuple[Core, Subject]]
 
 
 # -- cores of the kernel ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_planted_registers_are_found(opened: Opened, bits: int) -> None:
-    core, subject = opened(bits)
-    assert core.arch == f"x86-{bits}"
-    assert core.elf_class == bits
+@pytest.mark.parametrize("width", WIDTHS)
+def test_planted_registers_are_found(opened: Opened, width: Width) -> None:
+    core, subject = opened(width)
+    assert core.arch == width.architecture.name
+    assert core.elf_class == width.architecture.bits
     first = core.threads[0]
-    base = 1 << (60 if bits == 64 else 28)
-    for number, name in enumerate(PLANTED_64 if bits == 64 else PLANTED_32, start=1):
-        assert first.regs[name] == base + number, name
+    base = 1 << (core.elf_class - 4)
+    planted = {name: base + number for number, name in enumerate(PLANTED[core.arch], start=1)}
+    for name, value in planted.items():
+        assert first.regs[name] == value, name
     assert first.pc == subject.said["crash"][0]
-    assert first.sp == base + 8
+    assert first.sp == next(value for name, value in planted.items() if name.endswith("sp"))
     assert first.regset(0x777) is None
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_process_and_threads_are_those_that_lived(opened: Opened, bits: int) -> None:
-    core, subject = opened(bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_process_and_threads_are_those_that_lived(opened: Opened, width: Width) -> None:
+    core, subject = opened(width)
     pid = subject.said["pid"][0]
     assert core.threads[0].tid == pid
     assert sorted(thread.tid for thread in core.threads) == sorted([pid, *subject.said["tid"]])
@@ -94,8 +108,9 @@ def test_process_and_threads_are_those_that_lived(opened: Opened, bits: int) -> 
     assert core.process.psargs.rstrip() == bytes(subject.program)[:80].rstrip()
     assert core.process.sname in "RSDTtZXx"
     assert core.siginfo is not None
-    assert (core.siginfo.signo, core.siginfo.code) == (4, 2)  # SIGILL, ILL_ILLOPN
-    assert core.siginfo.raw[:12] == struct.pack("<iii", 4, 0, 2)
+    code = ILL_CODE[core.arch]
+    assert (core.siginfo.signo, core.siginfo.code) == (4, code)  # SIGILL
+    assert core.siginfo.raw[:12] == struct.pack("<iii", 4, 0, code)
     for thread in core.threads:
         assert thread.prstatus.ppid == os.getpid()
         assert thread.prstatus.utime % 1000 == 0
@@ -104,9 +119,9 @@ def test_process_and_threads_are_those_that_lived(opened: Opened, bits: int) -> 
     assert order[:5] == ["NT_PRSTATUS", "NT_PRPSINFO", "NT_SIGINFO", "NT_AUXV", "NT_FILE"]
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_memory_reads_what_the_program_wrote(opened: Opened, bits: int) -> None:
-    core, subject = opened(bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_memory_reads_what_the_program_wrote(opened: Opened, width: Width) -> None:
+    core, subject = opened(width)
     pattern = subject.said["pattern"][0]
     touched = pattern + 256 * PAGE
     assert core.read(touched, PAGE) == PATTERN
@@ -127,7 +142,7 @@ def test_memory_reads_what_the_program_wrote(opened: Opened, bits: int) -> None:
 
 
 def test_untouched_pages_are_holes(opened: Opened) -> None:
-    core, subject = opened(64)
+    core, subject = opened(Width.NATIVE)
     mapping = core.mapping_at(subject.said["pattern"][0])
     assert mapping is not None
     size = sum(end - start for start, end in core.extents(mapping))
@@ -136,9 +151,9 @@ def test_untouched_pages_are_holes(opened: Opened) -> None:
     assert size < 64 * PAGE
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_files_and_executable(opened: Opened, bits: int) -> None:
-    core, subject = opened(bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_files_and_executable(opened: Opened, width: Width) -> None:
+    core, subject = opened(width)
     program = os.fsencode(subject.program.resolve())
     assert core.executable == program
     own = [entry for entry in core.files if entry.path == program]
@@ -160,15 +175,16 @@ def test_files_and_executable(opened: Opened, bits: int) -> None:
 
 
 def test_vdso_has_a_build_id(opened: Opened) -> None:
-    core, _ = opened(64)
+    core, _ = opened(Width.NATIVE)
     vector = {core.auxv_name(key): value for key, value in core.auxv}
     build_id = core.build_id(vector["AT_SYSINFO_EHDR"])
     assert build_id is not None
     assert len(build_id) == 20
 
 
+@only_x86_64
 def test_extended_state(opened: Opened) -> None:
-    core, _ = opened(64)
+    core, _ = opened(Width.NATIVE)
     first = core.threads[0]
     sse = core.xstate_component(first, 1)
     if sse is None:
@@ -180,9 +196,9 @@ def test_extended_state(opened: Opened) -> None:
     assert core.xstate_component(first, 62) is None
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_readelf_sees_the_same_notes_and_segments(opened: Opened, bits: int) -> None:
-    core, subject = opened(bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_readelf_sees_the_same_notes_and_segments(opened: Opened, width: Width) -> None:
+    core, subject = opened(width)
     listed = re.findall(r"^  (\w+) +0x(\w{8})\t", subjects.readelf("-n", str(subject.core)), re.M)
     assert [(owner, int(size, 16)) for owner, size in listed] == [
         (note.owner, len(note.desc)) for note in core.notes
@@ -199,14 +215,14 @@ def test_readelf_sees_the_same_notes_and_segments(opened: Opened, bits: int) -> 
     assert flags == [m.perms for m in core.maps]
 
 
-@pytest.mark.parametrize("bits", BITS)
-def test_gdb_sees_the_same_registers(opened: Opened, bits: int) -> None:
-    core, subject = opened(bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_gdb_sees_the_same_registers(opened: Opened, width: Width) -> None:
+    core, subject = opened(width)
     output = subjects.gdb(subject.program, subject.core, "info registers", "info threads")
     shown = dict(re.findall(r"^(\w+) +0x(\w+) ", output, re.M))
     regs = core.threads[0].regs
     common = shown.keys() & regs.keys()
-    assert len(common) >= (23 if bits == 64 else 15), sorted(shown)
+    assert len(common) >= (23 if core.elf_class == 64 else 15), sorted(shown)
     for name in common:
         assert int(shown[name], 16) == regs[name], name
     lwps = [int(tid) for tid in re.findall(r"LWP (\d+)\)", output)]

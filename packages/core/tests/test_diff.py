@@ -12,22 +12,24 @@ import elfwriter
 import pytest
 import subjects
 from elfwriter import ARM64, PAGE, X86_64, Load
+from living import WIDTHS, needs_compat
 from subjects import Subject
+from toolchain import NATIVE, Width
 
 from coresnap.corefile import Core, Note
 from coresnap.diff import Comparison, Difference, diff
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Subject]:
-    """The kernel's core of the 64- or 32-bit program, made once."""
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Width], Subject]:
+    """The kernel's core of the program of a width, made once."""
     directory = tmp_path_factory.mktemp("kernel")
-    made: dict[int, Subject] = {}
+    made: dict[Width, Subject] = {}
 
-    def get(bits: int) -> Subject:
-        if bits not in made:
-            made[bits] = subjects.kernel_core(directory, bits=bits)
-        return made[bits]
+    def get(width: Width) -> Subject:
+        if width not in made:
+            made[width] = subjects.kernel_core(directory, width=width)
+        return made[width]
 
     return get
 
@@ -186,11 +188,12 @@ FLIPS = (
 )
 
 
+@pytest.mark.skipif(NATIVE.name != X86_64.name, reason="the offsets are those of x86-64's layout")
 @pytest.mark.parametrize("flip", FLIPS, ids=lambda flip: flip.name)
 def test_one_flipped_byte_is_one_difference(
-    kernel: Callable[[int], Subject], tmp_path: Path, flip: Flip
+    kernel: Callable[[Width], Subject], tmp_path: Path, flip: Flip
 ) -> None:
-    original = kernel(64).core
+    original = kernel(Width.NATIVE).core
     with Core(original) as a:
         if "XSTATE" in flip.name and not any(n.name == "NT_X86_XSTATE" for n in a.notes):
             pytest.skip("this processor or kernel gives no NT_X86_XSTATE")
@@ -209,9 +212,9 @@ def test_one_flipped_byte_is_one_difference(
             assert next(iter(diff(b, a))).a == found[0].b
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-def test_a_copy_is_equal(kernel: Callable[[int], Subject], tmp_path: Path, bits: int) -> None:
-    original = kernel(bits).core
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_copy_is_equal(kernel: Callable[[Width], Subject], tmp_path: Path, width: Width) -> None:
+    original = kernel(width).core
     # Without its holes, which are zeros all the same.
     copy = tmp_path / "core"
     copy.write_bytes(original.read_bytes())
@@ -222,9 +225,10 @@ def test_a_copy_is_equal(kernel: Callable[[int], Subject], tmp_path: Path, bits:
         assert repr(diff(a, b)) == f"<Comparison of '{original}' and '{copy}'>"
 
 
-def test_two_runs_differ_by_field(kernel: Callable[[int], Subject], tmp_path: Path) -> None:
-    again = subjects.kernel_core(tmp_path, bits=32)
-    with Core(kernel(32).core) as a, Core(again.core) as b:
+@needs_compat
+def test_two_runs_differ_by_field(kernel: Callable[[Width], Subject], tmp_path: Path) -> None:
+    again = subjects.kernel_core(tmp_path, width=Width.COMPAT)
+    with Core(kernel(Width.COMPAT).core) as a, Core(again.core) as b:
         found = paths(diff(a, b))
         assert "process.pr_pid" in found
         # Other thread ids: each thread is missing on one side, none of its fields is listed.
@@ -234,10 +238,10 @@ def test_two_runs_differ_by_field(kernel: Callable[[int], Subject], tmp_path: Pa
 
 
 def test_core_of_gdb_against_itself_and_the_kernels(
-    kernel: Callable[[int], Subject], tmp_path: Path
+    kernel: Callable[[Width], Subject], tmp_path: Path
 ) -> None:
     subject = subjects.gdb_core(tmp_path)
-    with Core(subject.core) as a, Core(kernel(64).core) as b:
+    with Core(subject.core) as a, Core(kernel(Width.NATIVE).core) as b:
         assert paths(diff(a, a)) == []
         found = paths(diff(a, b))
         assert "notes.order" in found

@@ -19,6 +19,7 @@ import pytest
 import coresnap
 from coresnap import Code, _ffi, errors
 from coresnap._core import lib
+from lab.patience import DEADLINE, PATIENCE
 
 Program = subprocess.Popen[str]
 Start = Callable[..., Program]
@@ -26,6 +27,7 @@ Line = Callable[[Program], str]
 RunsOn = Callable[[Program], bool]
 
 HEADER = Path(__file__).parents[1] / "include/coresnap.h"
+SHORT = 0.05 * PATIENCE  # seconds, in which a thread stops that can
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
 
 
@@ -259,7 +261,7 @@ def test_a_thread_that_does_not_stop_makes_the_core_incomplete(
     program = start("vfork", *fifos, "two-threads")
     with fifos[0].open("rb"):  # returns when the main thread is in vfork
         with pytest.raises(coresnap.Incomplete) as caught:
-            coresnap.dump(program.pid, None, stop_timeout=0.05)
+            coresnap.dump(program.pid, None, stop_timeout=SHORT)
         result = caught.value.result
         assert result.memory is not None
         with result.memory as core:
@@ -268,7 +270,7 @@ def test_a_thread_that_does_not_stop_makes_the_core_incomplete(
         assert [skip.tid for skip in result.skipped if skip.tid] == [program.pid]
 
         # A stream of it can be read to its end, and says so when it is closed.
-        stream = coresnap.open_stream(program.pid, stop_timeout=0.05)
+        stream = coresnap.open_stream(program.pid, stop_timeout=SHORT)
         assert stream.read(4) == b"\x7fELF"
         while stream.read(1 << 20):
             pass
@@ -281,7 +283,7 @@ def test_a_thread_that_does_not_stop_makes_the_core_incomplete(
 def test_no_thread_that_stops_is_a_deadline(start: Start, fifos: tuple[Path, Path]) -> None:
     program = start("vfork", *fifos, "one-thread")
     with fifos[0].open("rb"):
-        error = refused(program.pid, stop_timeout=0.05)
+        error = refused(program.pid, stop_timeout=SHORT)
     assert type(error) is coresnap.DeadlineExceeded
 
 
@@ -387,11 +389,11 @@ def small_file_system(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "small"
     place.mkdir()
     argv = ["mount", "-t", "tmpfs", "-o", "size=64k", "coresnap-test", str(place)]
-    mounted = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    mounted = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE)
     if mounted.returncode != 0:
         pytest.skip(f"no tmpfs can be mounted: {mounted.stderr.strip()}")
     yield place
-    subprocess.run(["umount", str(place)], check=True, timeout=30)
+    subprocess.run(["umount", str(place)], check=True, timeout=DEADLINE)
 
 
 @pytest.mark.host

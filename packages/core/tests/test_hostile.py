@@ -18,9 +18,10 @@ from typing import Any
 
 import living
 import pytest
-from living import AT_ONCE, DEADLINE, NOBODY, Held, Subject, needs_root
+from living import NOBODY, Held, Subject, needs_root, only_x86_64
 
 from coresnap.corefile import Core
+from lab.patience import AT_ONCE, DEADLINE
 
 pytestmark = pytest.mark.host
 
@@ -32,13 +33,12 @@ Start = Callable[..., Subject]
 
 
 @pytest.fixture(scope="session")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def public() -> Iterator[Path]:
     """A directory that every user may enter, with the programs in it."""
     with tempfile.TemporaryDirectory(prefix="coresnap-") as name:
         place = Path(name)
         place.chmod(0o755)
-        compiled = living.compile_program("hostile", tmp_path_factory.mktemp("hostile"))
-        shutil.copy(compiled, place / "hostile")
+        shutil.copy(living.program("hostile"), place / "hostile")
         shutil.copy(living.tool(), place / "coresnap-dump")
         yield place
 
@@ -57,12 +57,9 @@ def start(public: Path) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="session")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calls() -> Path:
     """The program that uses the shared library."""
-    build = living.build()
-    where = tmp_path_factory.mktemp("calls")
-    link = [f"-L{build}", "-lcoresnap", f"-Wl,-rpath,{build}"]
-    return living.compile_program("hostile_calls", where, *link)
+    return living.program("hostile_calls")
 
 
 def tell_or_skip(subject: Subject, what: str) -> str:
@@ -131,6 +128,7 @@ def test_a_dumper_that_waits_for_a_page_of_its_target_can_be_cancelled(
 # -- a thread in 32-bit code of a 64-bit process ---------------------------------------------------
 
 
+@only_x86_64
 @pytest.mark.parametrize("method", ["stop", "fork", "auto"])
 @pytest.mark.parametrize("where", ["thread", "main"])
 def test_a_thread_in_32_bit_code_is_told_as_missing_and_the_others_are_right(

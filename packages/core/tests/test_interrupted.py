@@ -14,16 +14,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import living
 import pytest
+import toolchain
+from living import needs_compat
+from toolchain import Width
+
+from lab.patience import DEADLINE, PATIENCE
 
 calls = pytest.importorskip("lab.pausing.calls", reason="lab/ is not beside packages/ here")
 
 pytestmark = pytest.mark.host
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "pausing.md"
-TIMEOUT = 3_000_000_000  # ns: of the calls that have one
-AFTER = 1_000_000_000  # ns: how long such a call has waited when it is dumped
-DEADLINE = 60.0  # seconds
+TIMEOUT = int(3_000_000_000 * PATIENCE)  # ns: of the calls that have one
+AFTER = int(1_000_000_000 * PATIENCE)  # ns: how long such a call has waited when it is dumped
 AT_ONCE = 64
 WAYS = {
     "stop": ("-m", "stop"),
@@ -31,21 +36,21 @@ WAYS = {
     "stop, strict": ("-m", "stop", "--strict-timeouts"),
     "fork, strict": ("-m", "fork", "--strict-timeouts"),
 }
-CALLS_32 = ("clock_nanosleep", "futex-timeout", "poll-timeout", "select-timeout", "epoll_wait",
+CALLS_COMPAT = ("clock_nanosleep", "futex-timeout", "poll-timeout", "select-timeout", "epoll_wait",
             "epoll_wait-timeout", "read-pipe", "recv-timeout", "accept-timeout", "sigtimedwait",
             "semop", "semtimedop", "msgrcv", "io_uring_enter-timeout", "pause")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One run: a call of a program of so many bits, dumped in one way."""
+    """One run: a call of a program of a width, dumped in one way."""
 
-    bits: int
+    width: Width
     call: str  # as in the table
     way: str
 
     def __str__(self) -> str:
-        return f"{self.bits}-{self.call}-{self.way}".replace(", ", "-")
+        return f"{self.width}-{self.call}-{self.way}".replace(", ", "-")
 
 
 def read_table() -> dict[str, dict[str, str]]:
@@ -65,8 +70,8 @@ def read_table() -> dict[str, dict[str, str]]:
 
 TABLE = read_table()
 CELLS = [
-    Cell(bits=bits, call=call, way=way)
-    for bits, names in ((64, TABLE), (32, CALLS_32))
+    Cell(width=width, call=call, way=way)
+    for width, names in ((Width.NATIVE, TABLE), (Width.COMPAT, CALLS_COMPAT))
     for call in names
     for way in WAYS
 ]
@@ -83,7 +88,7 @@ def run(cell: Cell, program: Path, dumper: str, *, timed: bool) -> str:
         argv = [dumper, *WAYS[cell.way], "-q", "-o", "-", str(pid)]
         with open(os.devnull, "wb") as nowhere:
             done = subprocess.run(
-                argv, stdout=nowhere, stderr=subprocess.PIPE, timeout=DEADLINE, text=True
+                argv, stdout=nowhere, stderr=subprocess.PIPE, timeout=2 * DEADLINE, text=True
             )
         if done.returncode:
             raise RefusedError(done.stderr)
@@ -105,36 +110,38 @@ def run(cell: Cell, program: Path, dumper: str, *, timed: bool) -> str:
 
 
 @pytest.fixture(scope="session")
-def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[Cell, Future[str]]:
+def verdicts() -> dict[Cell, Future[str]]:
     """Every cell's verdict, or what went wrong with it."""
     dumper = os.environ.get("CORESNAP_DUMP", "")
     if not shutil.which(dumper):
         pytest.skip("CORESNAP_DUMP does not name the program coresnap-dump")
-    directory = tmp_path_factory.mktemp("interrupted")
     seen: dict[Cell, Future[str]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for bits in (64, 32):
+        for width in Width:
             try:
-                program = calls.build(directory, bits=bits)
-            except calls.Unsupported:
+                program = toolchain.find("calls", width)
+            except toolchain.Missing:
                 continue
             timed = calls.list_calls(program)
             for cell in CELLS:
                 name = cell.call.removesuffix(", twice")
-                if cell.bits == bits:
+                if cell.width is width:
                     seen[cell] = pool.submit(run, cell, program, dumper, timed=timed[name])
     return seen
 
 
-def test_table_has_every_call(tmp_path: Path) -> None:
-    program = calls.build(tmp_path, bits=64)
-    assert {call.removesuffix(", twice") for call in TABLE} == set(calls.list_calls(program))
+def test_table_has_every_call() -> None:
+    listed = calls.list_calls(living.program("calls"))
+    assert {call.removesuffix(", twice") for call in TABLE} == set(listed)
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    [pytest.param(cell, marks=[needs_compat] * (cell.width is Width.COMPAT)) for cell in CELLS],
+    ids=str,
+)
 def test_document_is_true(cell: Cell, verdicts: dict[Cell, Future[str]]) -> None:
-    if cell not in verdicts:
-        pytest.skip("no compiler for 32-bit programs (gcc-i686-linux-gnu)")
+    living.program("calls", cell.width)
     verdict = verdicts[cell].result()
     if verdict.startswith("not here"):
         pytest.skip(verdict)

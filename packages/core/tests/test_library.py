@@ -12,34 +12,28 @@ from pathlib import Path
 
 import living
 import pytest
-from living import DEADLINE, Subject
+from living import WIDTHS, Subject
+from toolchain import CORE, Width
+
+from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
-CORE = living.TESTS.parent
 HEADER = living.INCLUDE / "coresnap.h"
 USAGE = 2
 
 
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return living.compile_program("world", tmp_path_factory.mktemp("world"))
-
-
 @pytest.fixture
-def subject(world: Path) -> Iterator[Subject]:
-    with Subject(world) as started:
+def subject() -> Iterator[Subject]:
+    with Subject(living.program("world")) as started:
         started.tell("threads", 3)
         yield started
 
 
 @pytest.fixture(scope="session")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calls() -> Path:
     """The program that uses the shared library."""
-    build = living.build()
-    where = tmp_path_factory.mktemp("calls")
-    link = [f"-L{build}", "-lcoresnap", f"-Wl,-rpath,{build}"]
-    return living.compile_program("library_calls", where, *link)
+    return living.program("library_calls")
 
 
 def run(program: Path, *arguments: object) -> list[list[str]]:
@@ -55,9 +49,9 @@ def run(program: Path, *arguments: object) -> list[list[str]]:
 # -- what is exported ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-def test_the_version_map_is_all_that_is_exported(bits: int) -> None:
-    library = living.build(bits=bits) / "libcoresnap.so"
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_version_map_is_all_that_is_exported(width: Width) -> None:
+    library = living.build(width=width) / "libcoresnap.so"
     text = (CORE / "src/libcoresnap.map").read_text()
     declared = set(re.findall(r"^\t(coresnap_\w+);$", text, re.MULTILINE))
     nodes = set(re.findall(r"^(CORESNAP_\S+) \{$", text, re.MULTILINE))
@@ -74,9 +68,9 @@ def test_the_version_map_is_all_that_is_exported(bits: int) -> None:
     assert functions == declared
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-def test_the_static_library_has_no_other_global_names(bits: int) -> None:
-    library = living.build(bits=bits) / "libcoresnap.a"
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_static_library_has_no_other_global_names(width: Width) -> None:
+    library = living.build(width=width) / "libcoresnap.a"
     listing = subprocess.run(
         [living.need("nm"), "--extern-only", "--defined-only", library],
         capture_output=True,
@@ -147,6 +141,7 @@ def meson_of(build: Path) -> str:
 
 @pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
 def test_an_installed_library_is_found_by_pkg_config(tmp_path: Path, static: bool) -> None:
+    compiler = living.need("gcc")
     build, root = living.build(), tmp_path / "root"
     subprocess.run(
         [meson_of(build), "install", "-C", build, "--no-rebuild", "--destdir", root],
@@ -171,7 +166,9 @@ def test_an_installed_library_is_found_by_pkg_config(tmp_path: Path, static: boo
     )
     program = tmp_path / "user"
     subprocess.run(
-        ["gcc", source, "-o", program, *["-static"] * static, *flags], check=True, timeout=DEADLINE
+        [compiler, source, "-o", program, *["-static"] * static, *flags],
+        check=True,
+        timeout=DEADLINE,
     )
     shown = subprocess.run(
         [program],
@@ -212,10 +209,8 @@ def test_a_waiting_program_never_sees_the_stops_of_50_dumps_of_its_child(calls: 
     assert ["no_more_children", "1"] in lines
 
 
-def test_two_threads_dump_two_processes_at_the_same_time(
-    calls: Path, subject: Subject, world: Path
-) -> None:
-    with Subject(world) as other:
+def test_two_threads_dump_two_processes_at_the_same_time(calls: Path, subject: Subject) -> None:
+    with Subject(living.program("world")) as other:
         before = [living.footprint(pid) for pid in (subject.pid, other.pid)]
         run(calls, "together", subject.pid, other.pid)
         living.until_undisturbed(subject, before[0])

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import living
 import pytest
-from living import DEADLINE
+from living import WIDTHS
+from toolchain import Width
 
 from coresnap.corefile import Core, Thread
+from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
@@ -27,18 +29,21 @@ METHODS = ["stop", "fork"]
 HELD = {"nested", "fork-during-dump"}  # these start reading the pipe when it is time
 CANARY = 0x43616E6172795F31
 MEMORY = bytes((i * 7 + i // 256) % 256 for i in range(1 << 16))  # as say_memory() fills it
+# What hold_registers() holds, by the core's architecture.
 PATTERN = {
-    64: {f"r{n}": n // 10 * 0x1010101010101010 + n % 10 * 0x0101010101010101 for n in range(12, 16)}
-    | {"rbx": 0x0B0B0B0B0B0B0B0B},
-    32: {"ebx": 0x0B0B0B0B, "esi": 0x51515151, "edi": 0xD1D1D1D1},
+    "x86-64": {f"r{n}": int(f"{n}" * 8, 16) for n in range(12, 16)} | {"rbx": 0x0B0B0B0B0B0B0B0B},
+    "x86-32": {"ebx": 0x0B0B0B0B, "esi": 0x51515151, "edi": 0xD1D1D1D1},
+    "arm": {f"r{n}": int(f"{n:02}" * 4, 16) for n in (4, 5, 6, 8, 9, 10)},
+    "arm64": {f"x{n}": int(f"{n}" * 8, 16) for n in range(19, 29)},
 }
+NT_ARM_TLS = 0x401
 
 
 @dataclass
 class Report:
     """What a program said about its dump, and the core of it."""
 
-    bits: int
+    width: Width
     path: Path
     core: Core
     said: dict[str, list[str]]
@@ -55,41 +60,17 @@ class Report:
 Run = Callable[..., Report]
 
 
-@pytest.fixture(scope="session")
-def programs() -> dict[int, Path]:
-    """The programs that are compiled already, by word size."""
-    return {}
-
-
 @pytest.fixture
-def compiled(
-    programs: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int], Path]:
-    """The program of a word size."""
-
-    def compile_one(bits: int) -> Path:
-        library = living.build(bits=bits) / "libcoresnap.a"
-        if bits not in programs:
-            parts = living.PROGRAMS / "self_parts.c"
-            programs[bits] = living.compile_program(
-                "self_dump", tmp_path_factory.mktemp("self"), parts, library, "-static", bits=bits
-            )
-        if bits == 32 and not living.runs_32bit(programs[bits]):
-            pytest.skip("this kernel does not run 32-bit x86 programs")
-        return programs[bits]
-
-    return compile_one
-
-
-@pytest.fixture
-def run(compiled: Callable[[int], Path], tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> Run:
     """Run self_dump in a situation; it must have noticed nothing, and the core must be right."""
 
-    def run_one(situation: str, method: str, *, bits: int = 64, output: str = "file") -> Report:
+    def run_one(
+        situation: str, method: str, *, width: Width = Width.NATIVE, output: str = "file"
+    ) -> Report:
         output = "pipe" if situation in HELD else output
         path, report = tmp_path / "core", tmp_path / "report"
         done = subprocess.run(
-            [compiled(bits), situation, method, output, path, report],
+            [living.program("self_dump", width), situation, method, output, path, report],
             capture_output=True,
             timeout=DEADLINE,
         )
@@ -100,7 +81,7 @@ def run(compiled: Callable[[int], Path], tmp_path: Path) -> Run:
         said = {words[0]: words[1:] for words in lines if words[0] != "memory"}
         assert said["code"] == ["0"], said["error"]
         memory = {w[1]: (int(w[2]), int(w[3])) for w in lines if w[0] == "memory"}
-        result = Report(bits, path, Core(path), said, memory)
+        result = Report(width, path, Core(path), said, memory)
         check(result)
         return result
 
@@ -114,7 +95,8 @@ def check(report: Report) -> None:
     assert len(core.threads) == report.number("result_threads")
     check_caller(report)
     (pattern,) = (t for t in core.threads if t.tid == report.number("pattern_tid"))
-    expected = PATTERN[report.bits]
+    assert core.arch == report.width.architecture.name
+    expected = PATTERN[core.arch]
     assert {name: pattern.regs[name] for name in expected} == expected
     assert len({t.sp for t in core.threads}) == len(core.threads)
     for start, size in report.memory.values():
@@ -132,8 +114,12 @@ def check_caller(report: Report) -> None:
     canary = report.number("canary")
     assert 0 < canary - caller.sp < 16 << 10
     assert int.from_bytes(report.core.read(canary, 8), "little") == CANARY
-    if report.bits == 64:
+    if report.core.arch == "x86-64":
         assert caller.regs["fs_base"] == report.number("tcb")
+    if report.core.arch == "arm64":
+        tls = caller.regset(NT_ARM_TLS)
+        assert tls is not None
+        assert int.from_bytes(tls[:8], "little") == report.number("tcb")
 
 
 SITUATIONS = [
@@ -150,69 +136,73 @@ SITUATIONS = [
 ]
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_a_program_dumps_itself_and_nothing_changes(
-    run: Run, situation: str, method: str, bits: int
+    run: Run, situation: str, method: str, width: Width
 ) -> None:
-    report = run(situation, method, bits=bits)
+    report = run(situation, method, width=width)
     assert report.said["method"] == [method]
     assert report.path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("output", ["pipe", "memory"])
 def test_a_program_dumps_itself_to_every_output(
-    run: Run, output: str, method: str, bits: int
+    run: Run, output: str, method: str, width: Width
 ) -> None:
-    run("main", method, output=output, bits=bits)
+    run("main", method, output=output, width=width)
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-def test_auto_copies_a_small_program_and_forks_a_large_one(run: Run, bits: int) -> None:
-    small = run("main", "auto", bits=bits)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_auto_copies_a_small_program_and_forks_a_large_one(run: Run, width: Width) -> None:
+    small = run("main", "auto", width=width)
     assert (small.said["method"], small.said["refusals"]) == (["stop"], ["1"])
     small.path.unlink()
-    big = run("big", "auto", bits=bits)
+    big = run("big", "auto", width=width)
     assert (big.said["method"], big.said["refusals"]) == (["fork"], ["0"])
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("method", METHODS)
-def test_two_threads_dump_their_program_at_the_same_time(run: Run, method: str, bits: int) -> None:
-    run("two-threads", method, bits=bits)
+def test_two_threads_dump_their_program_at_the_same_time(
+    run: Run, method: str, width: Width
+) -> None:
+    run("two-threads", method, width=width)
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_handler_that_interrupted_a_dump_gets_ebusy(run: Run, method: str, bits: int) -> None:
-    report = run("nested", method, bits=bits)
+def test_a_handler_that_interrupted_a_dump_gets_ebusy(run: Run, method: str, width: Width) -> None:
+    report = run("nested", method, width=width)
     assert report.said["nested"] == ["1", "16"]
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("method", METHODS)
-def test_fifty_dumps_while_threads_hold_the_allocator(run: Run, method: str, bits: int) -> None:
-    run("malloc", method, bits=bits)
+def test_fifty_dumps_while_threads_hold_the_allocator(run: Run, method: str, width: Width) -> None:
+    run("malloc", method, width=width)
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("method", METHODS)
-def test_the_child_of_a_fork_during_a_dump_dumps_itself(run: Run, method: str, bits: int) -> None:
-    run("fork-during-dump", method, bits=bits)
+def test_the_child_of_a_fork_during_a_dump_dumps_itself(
+    run: Run, method: str, width: Width
+) -> None:
+    run("fork-during-dump", method, width=width)
 
 
-@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_core_is_complete_although_its_program_exits_during_the_dump(
-    compiled: Callable[[int], Path], tmp_path: Path, method: str, bits: int
+    tmp_path: Path, method: str, width: Width
 ) -> None:
     path, report = tmp_path / "core", tmp_path / "report"
     situation = ["exit-during-dump", method, "stdout"]
     with subprocess.Popen(
-        [compiled(bits), *situation, path, report], stdout=subprocess.PIPE
+        [living.program("self_dump", width), *situation, path, report], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         # The pipe holds the dump up until the program has ended.
@@ -228,7 +218,7 @@ def test_a_core_is_complete_although_its_program_exits_during_the_dump(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_program_that_was_not_linked_to_the_library(tmp_path: Path, method: str) -> None:
     library = living.build() / "libcoresnap.so"
-    program = living.compile_program("dlopen_dump", tmp_path, "-ldl")
+    program = living.program("dlopen_dump")
     path = tmp_path / "core"
     done = subprocess.run(
         [program, library, method, path], capture_output=True, text=True, timeout=DEADLINE

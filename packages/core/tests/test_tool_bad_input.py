@@ -18,9 +18,10 @@ from pathlib import Path
 
 import living
 import pytest
-from living import DEADLINE, NOBODY, Held, Subject, needs_root
+from living import NOBODY, Held, Subject, needs_root
 
 from coresnap.corefile import Core
+from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
@@ -31,12 +32,12 @@ Start = Callable[..., Subject]
 
 
 @pytest.fixture(scope="session")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def public() -> Iterator[Path]:
     """A directory that every user may enter, with the programs in it."""
     with tempfile.TemporaryDirectory(prefix="coresnap-") as name:
         place = Path(name)
         place.chmod(0o755)
-        compiled = living.compile_program("world", tmp_path_factory.mktemp("world"))
+        compiled = living.program("world")
         shutil.copy(compiled, place / "world")
         shutil.copy(compiled, place / "other-world")
         shutil.copy(living.tool(), place / "coresnap-dump")

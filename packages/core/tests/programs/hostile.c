@@ -172,6 +172,7 @@ static long do_threads(int count)
 static volatile uint32_t *rounds; // what the 32-bit code counts; below 4 GiB
 static volatile int tid32;
 
+#if defined(__x86_64__)
 // A page of 32-bit code: counts for as long as a register keeps its value. NULL without.
 static uint8_t *make_code32(void)
 {
@@ -209,6 +210,19 @@ static void *run_code32(void *code)
 	__asm__ volatile("ljmp *%0" ::"m"(to) : "memory");
 	return NULL;
 }
+
+#else
+static uint8_t *make_code32(void)
+{
+	errno = ENOSYS;
+	return NULL;
+}
+
+static void *run_code32(void *code)
+{
+	return code;
+}
+#endif
 
 static void until_it_counts(void)
 {
