@@ -203,8 +203,11 @@ if STEPS_OF_ALL:
         for kind in KINDS
     ]
 # Some of the steps, for machines that take long for each.
-SOME = [(Width.NATIVE, "nanosleep", 1), (Width.NATIVE, "busy", 5), (Width.COMPAT, "poll", 9)]
-APART = 12
+SOME = [
+    (Width.NATIVE, "nanosleep", range(1, 1000, 16)),
+    (Width.NATIVE, "busy", range(9, 1000, 32)),
+    (Width.COMPAT, "poll", range(5, 1000, 32)),
+]
 
 
 def killed(width: Width, kind: str, *more: object) -> object:
@@ -232,10 +235,9 @@ def test_killed_at_every_step(width: Width, kind: str, dumper: Width, start: Sta
     assert 50 < kill_at(range(1, 1000), target, kind, width=dumper) < 999
 
 
-@pytest.mark.parametrize(("width", "kind", "first"), [killed(*row) for row in SOME])
-def test_killed_at_some_steps(width: Width, kind: str, first: int, start: Start) -> None:
+@pytest.mark.parametrize(("width", "kind", "steps"), [killed(*row) for row in SOME])
+def test_killed_at_some_steps(width: Width, kind: str, steps: range, start: Start) -> None:
     target = start(kind, width=width)
-    steps = range(first, 1000, APART)
     assert 50 < kill_at(steps, target, kind, width=Width.NATIVE) < steps[-1]
 
 

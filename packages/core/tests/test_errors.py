@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -210,8 +211,11 @@ def test_an_undumpable_process_is_dumped_only_when_asked_for(start: Start, line:
 @needs_root
 @pytest.mark.host
 def test_nobody_dumps_its_own_processes_only(start: Start, target: Program, line: Line) -> None:
-    program = start("unprivileged", target.pid)
-    other, unwritable, own, files = (json.loads(line(program)) for _ in range(4))
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        program = start("unprivileged", target.pid, name)
+        said = [json.loads(line(program)) for _ in range(4)]
+    other, unwritable, own, files = said
     assert other[0] == "NotPermitted"
     assert other[2]
     assert unwritable[:2] == ["Failed", errno.EACCES]
@@ -223,10 +227,12 @@ def test_nobody_dumps_its_own_processes_only(start: Start, target: Program, line
 def test_a_target_that_dies_while_it_is_dumped(target: Program) -> None:
     read_fd, write_fd = os.pipe()
 
-    def kill(_progress: coresnap.Progress) -> None:
-        # The pipe is full by now, since nobody has read. From here on somebody does, so that the
-        # dump goes on and sees what has happened. (Waiting for the target would be for ever: a
-        # traced process is collected by its tracer first.)
+    def kill(progress: coresnap.Progress) -> None:
+        # Once bytes came, the pipe fills up, since nobody has read. From here on somebody does, so
+        # that the dump goes on and sees what has happened. (Waiting for the target would be for
+        # ever: a traced process is collected by its tracer first.)
+        if not progress.done:
+            return
         target.kill()
         os.set_blocking(read_fd, False)
         while select.select([read_fd], [], [], 0)[0]:

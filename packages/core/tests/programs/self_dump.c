@@ -94,7 +94,9 @@ static pthread_barrier_t barrier;
 
 static void *call_again_and_again(void *arg)
 {
-	struct coresnap_options options = { .size = sizeof(options), .method = args.method };
+	struct coresnap_options options = { .size = sizeof(options),
+					    .method = args.method,
+					    .stop_timeout_ns = STOP_NS };
 	const struct coresnap_output to = { .kind = CORESNAP_TO_MEMORY };
 
 	for (int i = 0; i < ROUNDS / 5; i++) {
@@ -113,7 +115,9 @@ static void *call_again_and_again(void *arg)
 
 static void two_threads(void)
 {
-	struct coresnap_options options = { .size = sizeof(options), .method = args.method };
+	struct coresnap_options options = { .size = sizeof(options),
+					    .method = args.method,
+					    .stop_timeout_ns = STOP_NS };
 	const struct coresnap_output to = { .kind = CORESNAP_TO_MEMORY };
 
 	pthread_barrier_init(&barrier, NULL, 2);
@@ -190,7 +194,9 @@ static void *hammer(void *arg)
 
 static void busy_malloc(void)
 {
-	struct coresnap_options options = { .size = sizeof(options), .method = args.method };
+	struct coresnap_options options = { .size = sizeof(options),
+					    .method = args.method,
+					    .stop_timeout_ns = STOP_NS };
 	const struct coresnap_output to = { .kind = CORESNAP_TO_FD,
 					    .fd = open("/dev/null", O_WRONLY | O_CLOEXEC) };
 
@@ -377,6 +383,7 @@ int main(int argc, char **argv)
 		return 2;
 	args = (struct arguments){ argv[1], argv[3], argv[4], argv[5], method_of(argv[2]) };
 	call.options.method = args.method;
+	call.options.stop_timeout_ns = STOP_NS;
 	say_memory("private", private, sizeof(private));
 	say_memory("shared", map(MAP_SHARED, 3 * 4096), 3 * 4096);
 	if (is("big"))

@@ -28,7 +28,7 @@ def attempt(dump: Callable[[], coresnap.DumpResult]) -> None:
 
 
 def main() -> None:
-    root_pid = int(sys.argv[1])
+    root_pid, root_directory = int(sys.argv[1]), Path(sys.argv[2])
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
@@ -36,7 +36,7 @@ def main() -> None:
         own = subprocess.Popen(["/bin/sleep", "60"], cwd="/")
         try:
             attempt(lambda: coresnap.dump(root_pid, Path(name, "other")))
-            attempt(lambda: coresnap.dump(own.pid, Path("/core-of-nobody")))
+            attempt(lambda: coresnap.dump(own.pid, root_directory / "core"))
             attempt(lambda: coresnap.dump(own.pid, Path(name, "own")))
             print(json.dumps(sorted(os.listdir(name))), flush=True)
         finally:
