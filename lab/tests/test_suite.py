@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The library's own tests pass in a guest of each architecture: some of them, or all in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.host import build, suite
+from lab.longform import FULL
+from lab.matrix import GUESTS
+
+# In the everyday run: what is the architecture's own, and takes some seconds under emulation.
+EVERYDAY = (
+    "test_copy_kill.py::test_killed_at_some_steps",
+    "test_self.py::test_a_program_dumps_itself_to_every_output",
+)
+PARTS: dict[str, tuple[str, ...]] = {"everyday": EVERYDAY}
+if FULL:
+    PARTS = {name.removeprefix("test_").removesuffix(".py"): (name,) for name in suite.files()}
+
+
+JUNIT = """<testsuites><testsuite>
+<testcase name="a"/><testcase name="b"><system-out>text</system-out></testcase>
+<testcase name="c"><failure message="no"/></testcase>
+<testcase name="d"><error message="no"/></testcase>
+<testcase name="e"><skipped message="needs root"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_only_what_passed_counts(tmp_path: Path) -> None:
+    (tmp_path / "junit.xml").write_text(JUNIT)
+    assert suite.count_passed(tmp_path / "junit.xml") == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "passed", "why"),
+    [
+        (0, 3, None),
+        (1, 3, "ended with status 1"),
+        (5, 0, "ended with status 5"),
+        (0, 0, "no test passed"),
+    ],
+)
+def test_a_run_in_which_nothing_passed_is_no_success(
+    status: int, passed: int, why: str | None
+) -> None:
+    said = suite.Outcome(status=status, text="what pytest said", passed=passed).why_failed()
+    assert (said is None) if why is None else (said and why in said and "what pytest" in said)
+
+
+def _results(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> Path:
+    """Where a guest's JUnit file goes: beside that of this run, where ci/tally.py finds it."""
+    ours = request.config.getoption("xmlpath")
+    if not ours:
+        return tmp_path / f"{name}.xml"
+    return Path(ours).with_name(f"{Path(ours).stem.removesuffix('-guests')}-{name}.xml")
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("architecture", GUESTS)
+@pytest.mark.parametrize("part", PARTS)
+def test_suite_passes(
+    request: pytest.FixtureRequest, tmp_path: Path, architecture: str, part: str
+) -> None:
+    junit = _results(request, tmp_path, f"suite-{architecture}-{part}")
+    try:
+        outcome = suite.run(architecture, PARTS[part], junit)
+    except build.NotBuildable as error:
+        pytest.fail(str(error), pytrace=False)
+    print(outcome.text)
+    why = outcome.why_failed()
+    if why is not None:
+        pytest.fail(why, pytrace=False)
