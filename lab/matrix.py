@@ -134,7 +134,14 @@ SCENARIOS = (
         compat=True,
         brief=True,
     ),
-    Scenario(name="threads-20", source="threads", args=(b"19",), guests=GUESTS, coreless=True),
+    Scenario(
+        name="threads-20",
+        source="threads",
+        args=(b"19",),
+        widths=(),
+        guests=GUESTS,
+        coreless=True,
+    ),
     Scenario(
         name="maps-zoo",
         source="maps_zoo",

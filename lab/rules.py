@@ -20,6 +20,7 @@ from typing import Any
 from coresnap.corefile import Core
 from coresnap.diff import Difference
 from lab.architectures import ARM, ARM64
+from lab.longform import FULL
 from lab.matrix import STOCK, X86S, Row
 
 SIGABRT = int(signal.SIGABRT)
@@ -625,7 +626,8 @@ RULES = (
         path=r"thread\[\d+\]\.(NT_PRFPREG|NT_ARM_S?SVE)",
         allows=_reserved_words,
         cells=_own_arm64,
-        surely=_own_arm64_fpu,
+        # Only the long form has such kernels.
+        surely=_own_arm64_fpu if FULL else nowhere,
     ),
     Rule(
         name="null-selector-after-a-signal",

@@ -237,8 +237,9 @@ _SEGMENTS = (
     Mutant(
         name="a page less in a program header",
         file="plan.c",
-        search=".p_filesz = segment->filesz,",
-        replacement=".p_filesz = segment->filesz ? segment->filesz - s->page_size : 0,",
+        search=".p_filesz = segment->filesz,\n\t\t\t\t\t  .p_memsz = segment->memsz,\n",
+        replacement=".p_filesz = segment->filesz ? segment->filesz - s->page_size : 0,\n"
+        "\t\t\t\t\t  .p_memsz = segment->memsz,\n",
         row="one-thread/x86-64",
         method="fork",
         said=r"phdr\[[0-9a-f]+\]\.p_filesz",

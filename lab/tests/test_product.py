@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from coresnap.corefile import Core
-from lab import guest
 from lab.architectures import BY_NAME
 from lab.host import guests
 from lab.matrix import GUESTS, STOCK, Guest
@@ -20,9 +17,12 @@ PRODUCT = "/run/product"
 ENV = {"PYTHONPATH": PRODUCT}
 MACHINES = {"x86-32": 3, "x86-64": 62, "arm": 40, "arm64": 183}  # e_machine
 
-# Dumps a child by each method, and itself; reads the cores with the reader that users have.
-BY_PYTHON = """
+# One Python for all, which takes a guest seconds to start. The API dumps a child by each method,
+# and itself, and reads the cores. Then the command dumps by name, which takes psutil, and tells of
+# the core, which takes capstone.
+SCRIPT = """
 import json, os, subprocess, coresnap
+from coresnap_cli.main import run
 child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
 said = {}
 for method in ("stop", "fork"):
@@ -32,56 +32,33 @@ for method in ("stop", "fork"):
 result = coresnap.dump_self("/tmp/self.core")
 with coresnap.Core("/tmp/self.core") as core:
     said["self"] = [result.method, core.threads[0].tid == os.getpid(), core.machine]
+said["codes"] = [
+    run(["dump", "-n", "cat", "-o", "/tmp/cli.core"]),
+    *(run([command, "/tmp/cli.core"]) for command in ("info", "threads", "disasm")),
+]
 child.stdin.close()
 said["end"] = child.wait(60)
 print(json.dumps(said))
 """
 
-# By name, which takes psutil, and with instructions, which take capstone. To start Python takes a
-# guest seconds, so the commands that read share one.
-BY_COMMAND = """
-cat </dev/zero >/dev/null & pid=$!
-python3 -c 'from coresnap_cli.main import main; main()' dump -n cat -o /tmp/cli.core
-status=$?
-kill $pid
-exit $status
-"""
-READING = """
-from coresnap_cli.main import run
-for command in ("info", "threads", "disasm"):
-    assert run([command, "/tmp/cli.core"]) == 0, command
-"""
 
-
-@contextmanager
-def _ready(architecture: str) -> Iterator[guest.Guest]:
+@pytest.mark.guest
+@pytest.mark.parametrize("architecture", GUESTS)
+def test_python_and_command_dump_and_read(architecture: str, tmp_path: Path) -> None:
     machine = Guest(architecture=architecture, kernel=STOCK)
     with guests.fresh(machine, memory=384) as vm:
         vm.put_tree(PRODUCT, guests.product(BY_NAME[architecture].name) / "python")
-        yield vm
-
-
-@pytest.mark.guest
-@pytest.mark.parametrize("architecture", GUESTS)
-def test_python_dumps_and_reads(architecture: str, tmp_path: Path) -> None:
-    with _ready(architecture) as vm:
-        said = json.loads(vm.run(["python3", "-c", BY_PYTHON], env=ENV).stdout)
-        vm.get("/tmp/fork.core", tmp_path / "fork.core")
+        done = vm.run(["python3", "-c", SCRIPT], env=ENV)
+        for name in ("fork.core", "cli.core"):
+            vm.get(f"/tmp/{name}", tmp_path / name)
+    *told, last = done.stdout.decode().splitlines()
+    said = json.loads(last)
     assert said["stop"] == ["stop", 1, "cat"]
     assert said["fork"] == ["fork", 1, "cat"]
     assert said["self"][1:] == [True, MACHINES[architecture]]
+    assert said["codes"] == [0, 0, 0, 0]
     assert said["end"] == 0
-    with Core(tmp_path / "fork.core") as core:
-        assert core.machine == MACHINES[architecture]
-
-
-@pytest.mark.guest
-@pytest.mark.parametrize("architecture", GUESTS)
-def test_command_dumps_and_tells(architecture: str, tmp_path: Path) -> None:
-    with _ready(architecture) as vm:
-        vm.run(["sh", "-c", BY_COMMAND], env=ENV)
-        done = vm.run(["python3", "-c", READING], env=ENV)
-        vm.get("/tmp/cli.core", tmp_path / "cli.core")
-    assert b"cat" in done.stdout and b"=> 0x" in done.stdout
-    with Core(tmp_path / "cli.core") as core:
-        assert core.process.fname == b"cat"
+    assert any("=> 0x" in line for line in told)
+    for name in ("fork.core", "cli.core"):
+        with Core(tmp_path / name) as core:
+            assert (core.machine, core.process.fname) == (MACHINES[architecture], b"cat")
