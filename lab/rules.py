@@ -560,7 +560,7 @@ RULES = (
         "parked in read(2) in the kernel's, which comes after the call",
         kernel="arch/x86/kernel/ptrace.c: genregs_get",
         path=r"thread\[\d+\]\.(prstatus\.[a-z]\w+|NT_PRFPREG|NT_PRXFPREG|NT_X86_XSTATE|"
-        r"NT_ARM_VFP|NT_ARM_SVE)",
+        r"NT_ARM_VFP|NT_ARM_S?SVE)",
         allows=_of_the_caller,
         cells=_itself,
         surely=_itself,
