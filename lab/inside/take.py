@@ -184,9 +184,9 @@ def take(row: Row, programs: Programs, where: Path) -> Record:
             process.resume()
         record.answer = process.ask("verify")
         process.settle()
-        if stopped:
-            process.stop()
         if row.kernel_core:
+            if stopped:
+                process.stop()
             record.kernel_core = _kernel_core(process, stopped)
         else:
             record.answer = f"{record.answer}, exit {process.exit_status()}"
