@@ -79,3 +79,5 @@ ARM64 = Architecture(
 
 ARCHITECTURES = (X86_32, X86_64, ARM, ARM64)
 BY_NAME = {architecture.name: architecture for architecture in ARCHITECTURES}
+COMPAT = {X86_64.name: X86_32, ARM64.name: ARM}
+"""By the name of a 64-bit architecture the other one whose programs its kernels run."""

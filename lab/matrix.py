@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lab.architectures import ARCHITECTURES, ARM, ARM64, X86_32, X86_64
+from lab.architectures import ARCHITECTURES, ARM, ARM64, COMPAT, X86_32, X86_64
 from lab.longform import FULL, HOLDS
 
 METHODS = ("stop", "fork")
@@ -33,8 +33,6 @@ _MORE_KERNELS = {
     ARM.name: ("own-6.12", "own-6.1-no-lpae", NO_CORE),
     ARM64.name: (OWN, "own-6.12", SME),
 }
-# What a 64-bit guest runs besides its own programs.
-_COMPAT = {X86_64.name: X86_32.name, ARM64.name: ARM.name}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,9 +312,9 @@ def _in(guest: Guest) -> Iterator[Row]:
         if guest.kernel != STOCK and not (scenario.brief or FULL):
             continue
         row = Row(scenario=scenario, width=guest.architecture, guest=guest)
-        narrow = _COMPAT.get(guest.architecture) if scenario.compat else None
+        narrow = COMPAT.get(guest.architecture) if scenario.compat else None
         if narrow:
-            yield replace(row, width=narrow)
+            yield replace(row, width=narrow.name)
             if scenario.compat_only:
                 continue
         yield row

@@ -112,17 +112,15 @@ def _address(difference: Difference) -> int:
 
 
 def _range(difference: Difference) -> tuple[int, int]:
-    """Start and end of the pages of a difference ``memory[7f00-7f01]``."""
-    match = re.fullmatch(r"memory\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
+    """Start and end of the pages of a difference ``memory[7f00-7f01]`` or ``tags[7f00-7f01]``."""
+    match = re.fullmatch(r"(?:memory|tags)\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
     assert match is not None
     return int(match[1], 16), int(match[2], 16)
 
 
 def _tags(difference: Difference, core: Core) -> list[bytes]:
     """The tags of each page of a difference ``tags[7f00-7f01]``."""
-    match = re.fullmatch(r"tags\[([0-9a-f]+)-([0-9a-f]+)\]", difference.path)
-    assert match is not None
-    return [core.tags.read(at, PAGE) for at in range(int(match[1], 16), int(match[2], 16), PAGE)]
+    return [core.tags.read(at, PAGE) for at in range(*_range(difference), PAGE)]
 
 
 def _tid(difference: Difference) -> int:

@@ -110,6 +110,22 @@ def hold(row: Row, to: Path, where: Path) -> take.Record:
     return record
 
 
+def dump_refused(row: Row, to: Path, where: Path, *, request: int) -> dict[str, Any]:
+    """refused.dumps() in a guest: what each dump said by its core's name, which is in ``where``.
+
+    Raises what ready() raises.
+    """
+    assert row.guest is not None
+    denied = build.helper("denied", to, width=row.guest.architecture)
+    with ready(row, to) as vm:
+        vm.put({str(calls.DENIED): denied}, mode=0o755)
+        packed = calls.pack(row)
+        said = _possible(vm.call("lab.inside.calls:dump_refused", packed=packed, request=request))
+        for name in said:
+            vm.get(str(calls.PLACE / name), where / name)
+    return said
+
+
 def repeat(row: Row, to: Path, *, dumps: int) -> undisturbed.Aftermath:
     """undisturbed.repeat() in a guest. Raises what ready() raises."""
     with ready(row, to) as vm:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.architectures import BY_NAME
 from lab.host import build, guests
 from lab.longform import FULL
 from lab.matrix import STOCK, Guest
@@ -125,7 +124,7 @@ def run(architecture: str, tests: Sequence[str], junit: Path) -> Outcome:
 
     Raises build.NotBuildable and what guest.fresh() raises; ProgramFailed if it took too long.
     """
-    product = guests.product(BY_NAME[architecture].name)
+    product = guests.product(architecture)
     if not (product / "programs").is_dir():
         raise build.NotBuildable(
             f"{product} has no programs of the tests: run ci/cross {architecture}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,32 +49,33 @@ def unpack(packed: str) -> Row:
     return row
 
 
-def hold(*, packed: str) -> dict[str, Any]:
-    """take.take() of the row: its record, or why it is impossible here."""
+def _answer(packed: str, do: Callable[[Row], dict[str, Any]]) -> dict[str, Any]:
+    """What is done with the row, or why it is impossible here."""
     row = unpack(packed)
     begin(row)
     try:
-        return take.take(row, PROGRAMS, PLACE).to_json()
+        return do(row)
     except (system.NotSettable, Impossible) as error:
         return {"impossible": str(error)}
+
+
+def hold(*, packed: str) -> dict[str, Any]:
+    """take.take() of the row: its record, or why it is impossible here."""
+    return _answer(packed, lambda row: take.take(row, PROGRAMS, PLACE).to_json())
 
 
 def repeat(*, packed: str, dumps: int) -> dict[str, Any]:
     """undisturbed.repeat() of the row, or why it is impossible here."""
-    row = unpack(packed)
-    begin(row)
-    try:
-        return undisturbed.repeat(row, PROGRAMS, PLACE, dumps=dumps).to_json()
-    except (system.NotSettable, Impossible) as error:
-        return {"impossible": str(error)}
+    return _answer(
+        packed, lambda row: undisturbed.repeat(row, PROGRAMS, PLACE, dumps=dumps).to_json()
+    )
 
 
 def dump_refused(*, packed: str, request: int) -> dict[str, Any]:
     """refused.dumps() of the row by the cores' names, or why it is impossible here."""
-    row = unpack(packed)
-    begin(row)
-    try:
+
+    def do(row: Row) -> dict[str, Any]:
         made = refused.dumps(row, PROGRAMS, PLACE, denied=DENIED, request=request)
         return {dump.core.name: {**asdict(dump), "core": dump.core.name} for dump in made}
-    except (system.NotSettable, Impossible) as error:
-        return {"impossible": str(error)}
+
+    return _answer(packed, do)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from coresnap.corefile import Core
-from lab.architectures import BY_NAME
 from lab.host import guests
 from lab.matrix import GUESTS, STOCK, Guest
 
@@ -47,7 +46,7 @@ print(json.dumps(said))
 def test_python_and_command_dump_and_read(architecture: str, tmp_path: Path) -> None:
     machine = Guest(architecture=architecture, kernel=STOCK)
     with guests.fresh(machine, memory=384) as vm:
-        vm.put_tree(PRODUCT, guests.product(BY_NAME[architecture].name) / "python")
+        vm.put_tree(PRODUCT, guests.product(architecture) / "python")
         done = vm.run(["python3", "-c", SCRIPT], env=ENV)
         for name in ("fork.core", "cli.core"):
             vm.get(f"/tmp/{name}", tmp_path / name)

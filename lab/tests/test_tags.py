@@ -11,13 +11,13 @@ import pytest
 from coresnap.corefile import Core
 from coresnap.diff import diff
 from lab.architectures import ARM64
-from lab.host import build, guests
+from lab.host import guests, limits
 from lab.host.hold import Tools
-from lab.inside import calls
+from lab.inside.dumper import INCOMPLETE
+from lab.inside.process import Impossible
 from lab.inside.refused import REFUSED, WHOLE
 from lab.matrix import METHODS, STOCK, Row, rows
 
-INCOMPLETE = 5  # docs/exit-codes.md
 PEEK = 33  # PTRACE_PEEKMTETAGS
 
 
@@ -29,16 +29,10 @@ def _row(architecture: str) -> Row:
 def _dumped(architecture: str, tools: Tools, to: Path) -> dict[str, dict[str, Any]]:
     """What the dumper said, by the name of the core, which is in ``to`` then."""
     row = _row(architecture)
-    with guests.ready(row, tools.build) as vm:
-        denied = build.helper("denied", tools.build, width=architecture)
-        vm.put({str(calls.DENIED): denied}, mode=0o755)
-        said = vm.call("lab.inside.calls:dump_refused", packed=calls.pack(row), request=PEEK)
-        if "impossible" in said:
-            pytest.skip(f"not possible here: {said['impossible']}")
-        for name in said:
-            vm.get(str(calls.PLACE / name), to / name)
-    assert isinstance(said, dict)
-    return said
+    try:
+        return guests.dump_refused(row, tools.build, to, request=PEEK)
+    except Impossible as error:
+        limits.impossible(row, error)
 
 
 @pytest.mark.guest

@@ -25,7 +25,8 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from lab.architectures import ARCHITECTURES, ARM, ARM64, BY_NAME, X86_32, X86_64, Architecture
+from lab import architectures
+from lab.architectures import ARCHITECTURES, BY_NAME, X86_32, Architecture
 
 TESTS = Path(__file__).resolve().parent
 CORE = TESTS.parent
@@ -62,7 +63,7 @@ class Width(StrEnum):
 
 NATIVE = next(a for a in ARCHITECTURES if a.multiarch == sysconfig.get_config_var("MULTIARCH"))
 """The architecture of the Python that runs this."""
-COMPAT = {X86_64.name: X86_32, ARM64.name: ARM}.get(NATIVE.name)
+COMPAT = architectures.COMPAT.get(NATIVE.name)
 """The other one that this machine runs, or None."""
 
 
