@@ -307,8 +307,12 @@ def test_a_build_that_takes_too_long_is_ended(
     with pytest.raises(own.BuildFailed, match="not finished before its deadline"):
         own.build(X86_64, "6.1", deadline=0.5)
     assert entries(cache) == []
-    # Whoever waited at the gate is gone: nobody has it open for reading.
-    with pytest.raises(OSError, match="No such device or address"):
+    # Whoever waited at the gate has been ended: who has gone on to his end has no lock any more,
+    # and nobody has the gate open for reading.
+    with (
+        own.one_at_a_time(own.work_area(cache)),
+        pytest.raises(OSError, match="No such device or address"),
+    ):
         os.open(tree / "gate", os.O_WRONLY | os.O_NONBLOCK)
 
 
