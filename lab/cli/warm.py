@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -23,12 +26,18 @@ from lab.kernels import own
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One thing to make: ``make`` returns what to say of it. ``needs`` are steps before it."""
+    """One thing to make: ``make`` returns what to say of it. ``needs`` are steps before it.
+
+    ``entry`` is the kind and the name of what the cache has of it then. Steps that follow each
+    other and keep one processor busy each are made at the same time.
+    """
 
     what: str
     architecture: str
+    entry: tuple[str, str]
     make: Callable[[], str]
     needs: tuple[Step, ...] = ()
+    on_one_processor: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +90,15 @@ def steps(architectures: Sequence[Architecture], kernels: Sequence[str]) -> list
     Without ``kernels`` these are the ones that the matrix names for each architecture.
     """
     early: list[Step] = []
-    states: list[Step] = []
+    early_states: list[Step] = []
     late: list[Step] = []
+    late_states: list[Step] = []
     for architecture in architectures:
         name = architecture.name
         image = Step(
             what="image",
             architecture=name,
+            entry=("images", name),
             make=lambda it=architecture: qemu_images.image(it).key,  # type: ignore[misc]
         )
         early.append(image)
@@ -95,35 +106,42 @@ def steps(architectures: Sequence[Architecture], kernels: Sequence[str]) -> list
             step = Step(
                 what=kernel,
                 architecture=name,
+                entry=("kernels", f"{kernel}-{name}"),
                 make=lambda it=architecture, of=kernel: _kernel(it, of),  # type: ignore[misc]
             )
             compiled = own.parse_name(kernel) is not None
             (late if compiled else early).append(step)
-            for memory in memories(name, kernel):
-                made = Step(
-                    what=f"{kernel} state, {memory} MiB",
-                    architecture=name,
-                    make=lambda it=name, of=kernel, mib=memory: _state(it, of, mib),  # type: ignore[misc]
-                    needs=(image, step),
-                )
-                (late if compiled else states).append(made)
-    return early + states + late
+            (late_states if compiled else early_states).extend(_states(name, kernel, (image, step)))
+    return early + early_states + late + late_states
 
 
-def _present() -> set[Path]:
-    return {entry.path for entry in Cache.default().entries()}
+def _states(architecture: str, kernel: str, needs: tuple[Step, ...]) -> Iterator[Step]:
+    for memory in memories(architecture, kernel):
+        yield Step(
+            what=f"{kernel} state, {memory} MiB",
+            architecture=architecture,
+            entry=("state", f"{architecture}-{kernel}"),
+            make=lambda mib=memory: _state(architecture, kernel, mib),  # type: ignore[misc]
+            needs=needs,
+            on_one_processor=True,
+        )
+
+
+def _present(step: Step) -> set[Path]:
+    kind, name = step.entry
+    return {entry.path for entry in Cache.default().entries(kind) if entry.name == name}
 
 
 def perform(step: Step) -> Outcome:
     """Make it; the cache tells whether it was there."""
-    before = _present()
+    before = _present(step)
     begin = time.monotonic()
     try:
         text = step.make()
     except talk.EXPECTED as error:
         seconds = time.monotonic() - begin
         return Outcome(step=step, word="failed", seconds=seconds, text=talk.paragraph(error))
-    word = "built" if _present() - before else "found"
+    word = "built" if _present(step) - before else "found"
     return Outcome(step=step, word=word, seconds=time.monotonic() - begin, text=text)
 
 
@@ -133,17 +151,22 @@ def perform_all(
     tell: Callable[[Outcome], None],
     do: Callable[[Step], Outcome] = perform,
 ) -> list[Outcome]:
-    """Make all, one by one. What needs a step that failed is left out, the rest goes on."""
+    """Make all, in this order. What needs a step that failed is left out, the rest goes on."""
     done: list[Outcome] = []
-    for step in todo:
+
+    def attempt(step: Step) -> Outcome:
         bad = [each.step.what for each in done if each.step in step.needs and not each.good]
-        if bad:
-            text = f"needs what failed before: {', '.join(bad)}"
-            outcome = Outcome(step=step, word="left out", seconds=0.0, text=text)
-        else:
-            outcome = do(step)
-        done.append(outcome)
-        tell(outcome)
+        if not bad:
+            return do(step)
+        text = f"needs what failed before: {', '.join(bad)}"
+        return Outcome(step=step, word="left out", seconds=0.0, text=text)
+
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        for small, steps in groupby(todo, lambda step: step.on_one_processor):
+            # What takes minutes stays in this thread, where Ctrl-C ends it.
+            for outcome in pool.map(attempt, steps) if small else map(attempt, steps):
+                done.append(outcome)
+                tell(outcome)
     return done
 
 

@@ -11,6 +11,8 @@ import select
 import subprocess
 import sys
 import termios
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -152,7 +154,7 @@ def _step(what: str, *needs: warm.Step, fails: bool = False) -> warm.Step:
             raise talk.LabError(f"{what} is broken")
         return what
 
-    return warm.Step(what=what, architecture="arm", make=make, needs=needs)
+    return warm.Step(what=what, architecture="arm", entry=("things", what), make=make, needs=needs)
 
 
 def test_what_fails_does_not_keep_the_rest_from_being_made(
@@ -170,6 +172,20 @@ def test_what_fails_does_not_keep_the_rest_from_being_made(
     assert "kernel" in done[2].text
 
 
+def test_small_steps_are_made_at_the_same_time() -> None:
+    both_run = threading.Barrier(2)
+
+    def make() -> str:
+        both_run.wait(DEADLINE)
+        return "made"
+
+    image = _step("image")
+    states = [replace(_step(what, image), make=make, on_one_processor=True) for what in "ab"]
+    done = warm.perform_all([image, *states], tell=lambda _: None)
+    assert [outcome.step for outcome in done] == [image, *states]
+    assert [outcome.text for outcome in done] == ["image", "made", "made"]
+
+
 def test_built_is_what_the_cache_had_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CORESNAP_LAB_CACHE", str(tmp_path / "cache"))
 
@@ -179,7 +195,7 @@ def test_built_is_what_the_cache_had_not(monkeypatch: pytest.MonkeyPatch, tmp_pa
     def make() -> str:
         return Cache.default().entry("things", "one", {"a": "b"}, write).name
 
-    step = warm.Step(what="thing", architecture="arm", make=make)
+    step = replace(_step("one"), make=make)
     assert [warm.perform(step).word for _ in range(2)] == ["built", "found"]
 
 
