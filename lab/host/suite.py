@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.guest import MEMORY
 from lab.host import build, guests
 from lab.longform import FULL
 from lab.matrix import STOCK, Guest
@@ -41,8 +42,6 @@ PRODUCT = Path("/run/suite/product")
 JUNIT = Path("/run/suite/junit.xml")
 PATIENCE = 10
 """How many times longer the tests' deadlines are: emulation under load takes so much longer."""
-MEMORY = 1024 if FULL else 384
-"""In MiB. One core of test_corefile.py has 70,000 pages, and /tmp may fill a half."""
 DEADLINE = 7200.0 if FULL else 300.0
 """Seconds for one run of pytest."""
 
