@@ -86,34 +86,6 @@ class ObjectSource:
         """The object belongs to the caller."""
 
 
-class Window(io.RawIOBase):
-    """A seekable stream over a reader, for pyelftools. Past the end it is empty."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size: int = -1, /) -> bytes:
-        left = max(0, self._source.size - self._at)
-        data = self._source.pread(self._at, left if size < 0 else min(size, left))
-        self._at += len(data)
-        return data
-
-
 def source_of(stream: IO[bytes]) -> Source:
     """A file object by its descriptor if it stands for a regular file, else by its methods."""
     try:

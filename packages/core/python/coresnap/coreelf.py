@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The ELF structure of a core: its header, program and section headers, and notes.
 
-pyelftools reads the ELF header, section header 0 and the pages of executables; program headers and
-notes are decoded here, because
+pyelftools decodes the ELF header; program headers and notes are decoded here, because
 
 * pyelftools makes a Python object of each program header, which takes seconds for the 70,000
-  segments that a core may have, and
+  segments that a core may have,
 * its note iterator fails on notes it does not expect (eliben/pyelftools#656) and forgives sizes
-  that a core must get right.
+  that a core must get right, and
+* before its version 0.30 it looks for sections as soon as it opens a file, which a core that is
+  cut off, and the pages of an executable in a core, lack.
 """
 
 from __future__ import annotations
@@ -19,15 +20,12 @@ import struct
 from collections.abc import Iterator
 from collections.abc import Mapping as MappingOf
 from pathlib import Path
-from typing import IO, cast
 
-from elftools.common.exceptions import ELFError
-from elftools.common.utils import struct_parse
-from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_E_MACHINE, ENUM_E_TYPE, ENUM_E_VERSION
+from elftools.elf.structs import ELFStructs
 
 from . import corelayout as layout
-from .corebytes import Source, Window
+from .corebytes import Source
 from .corerecords import (
     CoreError,
     Header,
@@ -40,20 +38,28 @@ from .corerecords import (
 )
 
 _ET_CORE = 4
+_PHDR = {64: struct.Struct("<IIQQQQQQ"), 32: struct.Struct("<8I")}
 # 64 Ki threads with AMX state need 700 MiB; beyond this a PT_NOTE is damage, not notes.
 _NOTES_MAX = 1 << 30
 _BUILD_ID_NOTES_MAX = 1 << 20
 
 
-def _elf(source: Source) -> ELFFile:
-    """pyelftools on a source.
+def _structs(header: bytes) -> ELFStructs | None:
+    """pyelftools' description of a file's ELF header, or None if that is none."""
+    elf_class, order = header[4], header[5]
+    if elf_class not in (1, 2) or order not in (1, 2):
+        return None
+    structs = ELFStructs(little_endian=order == 1, elfclass=32 * elf_class)
+    structs.create_basic_structs()
+    return structs
 
-    The errors of its parsers are of many kinds when a file is damaged, so all become ELFError.
-    """
-    try:
-        return ELFFile(cast(IO[bytes], Window(source)))
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise ELFError(str(error)) from error
+
+def _segments(headers: bytes, elf_class: int) -> tuple[Segment, ...]:
+    rows = _PHDR[elf_class].iter_unpack(headers)
+    if elf_class == 64:
+        return tuple(map(Segment._make, rows))
+    # Elf32_Phdr has p_flags behind the sizes.
+    return tuple(Segment(t, fl, o, v, p, fs, ms, a) for t, o, v, p, fs, ms, fl, a in rows)
 
 
 def _number(names: MappingOf[str, int], value: str | int) -> int:
@@ -148,14 +154,13 @@ class Structure:
         need = 52 if start[4:5] == b"\x01" else 64
         if len(start) < need:
             raise self.truncated("the ELF header", need - len(start))
-        try:
-            elf = _elf(self._source)
-        except ELFError as error:
-            raise self.damaged(f"the ELF header makes no sense ({error})") from error
-        head = elf.header
-        self.elf_class = elf.elfclass
+        structs = _structs(start)
+        if structs is None:
+            raise self.damaged("the ELF header makes no sense (unknown class or byte order)")
+        head = structs.Elf_Ehdr.parse(start)
+        self.elf_class = structs.elfclass
         self.header = Header(
-            ident=elf.e_ident_raw,
+            ident=start[:16],
             type=_number(ENUM_E_TYPE, head["e_type"]),
             machine=_number(ENUM_E_MACHINE, head["e_machine"]),
             version=_number(ENUM_E_VERSION, head["e_version"]),
@@ -173,7 +178,7 @@ class Structure:
         if self.header.type != _ET_CORE:
             what = _TYPES.get(self.header.type, f"has ELF type {self.header.type:#x}, not a core")
             raise NotACore(what, path=self._path, remedy="name the core that the program left")
-        if not elf.little_endian:
+        if not structs.little_endian:
             raise self._unsupported("a big-endian machine")
 
     def _unsupported(self, what: str) -> UnsupportedCore:
@@ -191,23 +196,18 @@ class Structure:
         raise self._unsupported(f"{name}, {self.elf_class} bits")
 
     def _read_segments(self) -> tuple[Segment, ...]:
-        wide = self.elf_class == 64
-        decoder = struct.Struct("<IIQQQQQQ" if wide else "<8I")
         header = self.header
+        size = _PHDR[self.elf_class].size
         if header.phnum == 0:
             raise self.damaged("has no program headers")
-        if header.phentsize != decoder.size:
+        if header.phentsize != size:
             raise self.damaged(f"has program headers of {header.phentsize} bytes")
         count = self._count_segments()
         # The offset in the header is the target's word; a sum past the file's end is truncation.
-        missing = header.phoff + count * decoder.size - self._source.size
+        missing = header.phoff + count * size - self._source.size
         if missing > 0:
             raise self.truncated("the program headers", missing)
-        rows = decoder.iter_unpack(self._source.pread(header.phoff, count * decoder.size))
-        if wide:
-            return tuple(map(Segment._make, rows))
-        # Elf32_Phdr has p_flags behind the sizes.
-        return tuple(Segment(t, fl, o, v, p, fs, ms, a) for t, o, v, p, fs, ms, fl, a in rows)
+        return _segments(self._source.pread(header.phoff, count * size), self.elf_class)
 
     def _count_segments(self) -> int:
         """The number of segments; above 65534 it is sh_info of section header 0 (PN_XNUM)."""
@@ -293,22 +293,26 @@ def _find_build_id(data: bytes, *, align: int) -> bytes | None:
 def build_id(source: Source) -> bytes | None:
     """The GNU build-id of an ELF file of which at least the first page is there, or None."""
     try:
-        elf = _elf(source)
-        count, size = elf["e_phnum"], elf["e_phentsize"]
-        if elf["e_phoff"] + count * size > source.size:
-            return None
-        # get_segment() would follow PT_DYNAMIC into sections, which no core has.
-        headers = [
-            struct_parse(elf.structs.Elf_Phdr, elf.stream, elf["e_phoff"] + i * size)
-            for i in range(count)
-        ]
-    except (ELFError, CoreError, AttributeError, KeyError, TypeError, ValueError):
+        return _build_id(source)
+    except CoreError:
         return None
-    for header in headers:
-        if header["p_type"] != "PT_NOTE" or header["p_offset"] > source.size:
+
+
+def _build_id(source: Source) -> bytes | None:
+    start = source.pread(0, 64)
+    structs = _structs(start) if start[:4] == b"\x7fELF" and len(start) == 64 else None
+    if structs is None or not structs.little_endian:
+        return None
+    head = structs.Elf_Ehdr.parse(start)
+    phdr = _PHDR[structs.elfclass].size
+    size = head["e_phnum"] * phdr
+    if head["e_phentsize"] != phdr or head["e_phoff"] + size > source.size:
+        return None
+    for segment in _segments(source.pread(head["e_phoff"], size), structs.elfclass):
+        if segment.type != layout.PT_NOTE or segment.offset > source.size:
             continue
-        data = source.pread(header["p_offset"], min(header["p_filesz"], _BUILD_ID_NOTES_MAX))
-        found = _find_build_id(data, align=8 if header["p_align"] == 8 else 4)
+        data = source.pread(segment.offset, min(segment.filesz, _BUILD_ID_NOTES_MAX))
+        found = _find_build_id(data, align=8 if segment.align == 8 else 4)
         if found is not None:
             return found
     return None
