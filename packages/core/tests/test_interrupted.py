@@ -18,7 +18,7 @@ import living
 import pytest
 import toolchain
 from living import needs_compat
-from toolchain import Width
+from toolchain import NATIVE, Width
 
 from lab.patience import DEADLINE, PATIENCE
 
@@ -53,10 +53,10 @@ class Cell:
         return f"{self.width}-{self.call}-{self.way}".replace(", ", "-")
 
 
-def read_table() -> dict[str, dict[str, str]]:
-    """What the document says: the verdict by call and way."""
+def read_table(name: str) -> dict[str, dict[str, str]]:
+    """What a table of the document says: the verdict by call and way."""
     text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
-    section = text.partition("<!-- measured: calls -->")[2].partition("<!-- end: calls -->")[0]
+    section = text.partition(f"<!-- measured: {name} -->")[2].partition(f"<!-- end: {name} -->")[0]
     rows: dict[str, dict[str, str]] = {}
     head: list[str] = []
     for line in section.splitlines():
@@ -68,7 +68,7 @@ def read_table() -> dict[str, dict[str, str]]:
     return rows
 
 
-TABLE = read_table()
+TABLE = read_table("calls") | read_table(f"calls on {NATIVE.name}")
 CELLS = [
     Cell(width=width, call=call, way=way)
     for width, names in ((Width.NATIVE, TABLE), (Width.COMPAT, CALLS_COMPAT))
