@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.guest import MEMORY
 from lab.host import build, guests
 from lab.longform import FULL
 from lab.matrix import STOCK, Guest
@@ -42,6 +41,8 @@ PRODUCT = Path("/run/suite/product")
 JUNIT = Path("/run/suite/junit.xml")
 PATIENCE = 10
 """How many times longer the tests' deadlines are: emulation under load takes so much longer."""
+MEMORY = 1024 if FULL else 384
+"""In MiB. A pytest that dumps itself into memory, by a copy of itself, takes its size thrice."""
 DEADLINE = 7200.0 if FULL else 300.0
 """Seconds for one run of pytest."""
 

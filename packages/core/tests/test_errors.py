@@ -28,7 +28,7 @@ Line = Callable[[Program], str]
 RunsOn = Callable[[Program], bool]
 
 HEADER = Path(__file__).parents[1] / "include/coresnap.h"
-SHORT = 0.05 * PATIENCE  # seconds, in which a thread stops that can
+SHORT = 0.2 * PATIENCE  # seconds, in which a thread stops that can
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
 
 
