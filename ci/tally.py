@@ -4,9 +4,10 @@
 
     ci/tally.py [--write REPORT.md] DIRECTORY [STEP=STATUS…]
 
-DIRECTORY holds STEP-SUITE.xml files. STATUS is the exit status of a step: one that failed without a
-failed test (a compiler error, a linter) counts as one failure. The last line printed is
-`N passed, N failed`; the exit status is 1 when anything failed, or when nothing was run at all.
+DIRECTORY holds STEP-SUITE.xml files. What a run that was resumed (lab/resume.py) found passed
+before counts as passed. STATUS is the exit status of a step: one that failed without a failed test
+(a compiler error, a linter) counts as one failure. The last line printed is `N passed, N failed`;
+the exit status is 1 when anything failed, or when nothing was run at all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+
+# What lab/resume.py says of them.
+PASSED_BEFORE = "passed in an earlier run of this commit"
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ def read_suite(path: Path) -> Suite:
     for case in ET.parse(path).getroot().iter("testcase"):
         seconds += float(case.get("time") or 0)
         skipped = case.find("skipped")
+        why = None if skipped is None else skipped.get("message") or skipped.text
         if case.find("failure") is not None or case.find("error") is not None:
             failures.append(f"{case.get('classname', '')}.{case.get('name', '')}".lstrip("."))
-        elif skipped is not None:
-            skips[skipped.get("message") or skipped.text or "no reason given"] += 1
+        elif skipped is not None and why != PASSED_BEFORE:
+            skips[why or "no reason given"] += 1
         else:
             passed += 1
     return Suite(path.stem, passed, len(failures), seconds, tuple(failures), skips)

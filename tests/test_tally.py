@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.resume import PASSED_BEFORE
+
 TALLY = Path(__file__).resolve().parent.parent / "ci/tally.py"
 
 MIXED = """<testsuites><testsuite name="pytest" tests="5">
@@ -36,6 +38,14 @@ def test_every_case_counts_once(tmp_path: Path) -> None:
     assert "| unit-python | 1 | 2 | 2 | 0.5 |" in done.stdout
     assert "skipped 2: needs root" in done.stdout
     assert "failed: unit-python: t.b" in done.stdout
+
+
+def test_what_passed_before_a_run_was_resumed_counts(tmp_path: Path) -> None:
+    skipped = f'<testcase name="c"><skipped message="{PASSED_BEFORE}"/></testcase>'
+    (tmp_path / "full-lab.xml").write_text(GOOD.replace("</testsuite>", f"{skipped}</testsuite>"))
+    done = tally(tmp_path)
+    assert done.stdout.splitlines()[-1] == "3 passed, 0 failed"
+    assert "skipped" not in done.stdout.partition("|---|")[2]
 
 
 def test_all_good(tmp_path: Path) -> None:
