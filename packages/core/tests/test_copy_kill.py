@@ -26,6 +26,7 @@ import pytest
 from living import WIDTHS, needs_compat
 from toolchain import NATIVE, Width
 
+from lab.architectures import ARM64
 from lab.longform import STEPS_OF_ALL
 from lab.patience import DEADLINE
 
@@ -101,17 +102,17 @@ class Target:
             count += end - start == 4096 and fields[1:] == ["rw-p", "00000000", "00:00", "0"]
         return count
 
-    def finish(self, *, excused: str | None = None) -> None:
-        """End the target and check what it says about itself; it may complain of ``excused``."""
+    def complaints(self) -> list[str]:
+        """End the target; what it says about itself."""
         self.process.send_signal(signal.SIGUSR2)
         _, complaint = self.process.communicate(timeout=DEADLINE)
-        complaints = [
-            line
-            for line in complaint.decode().splitlines()
-            if excused is None or not re.fullmatch(excused, line)
-        ]
-        assert complaints == []
-        assert self.process.returncode == 0 or (excused and complaint)
+        return complaint.decode().splitlines()
+
+    def finish(self, *, excused: str | None = None) -> None:
+        """End the target and check what it says about itself; it may complain of ``excused``."""
+        lines = self.complaints()
+        assert [line for line in lines if not (excused and re.fullmatch(excused, line))] == []
+        assert self.process.returncode == 0 or (excused and lines)
 
 
 Start = Callable[..., Target]
@@ -179,7 +180,13 @@ def test_the_target_notices_nothing(width: Width, kind: str, start: Start) -> No
         assert ran.returncode == 0, ran.stderr.decode()
         target.expect_clean()
     assert target.pages() == pages
-    target.finish()
+    complaints = target.complaints()
+    if (kind, NATIVE) == ("epoll", ARM64):
+        # Its kernel does not show a call's first argument: a thread that falls asleep in that call
+        # at the very instant of the stop keeps its EINTR (docs/pausing.md).
+        assert complaints in ([], ["epoll_wait: -1 (errno 4)"])
+    else:
+        assert complaints == []
 
 
 # Width of the target, what it does, width of the dumper.
