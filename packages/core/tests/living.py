@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import shutil
+import struct
 import subprocess
 import time
 from collections.abc import Sequence
@@ -35,6 +37,23 @@ needs_64_bits = pytest.mark.skipif(
 )
 only_x86_64 = pytest.mark.skipif(
     NATIVE is not X86_64, reason="only x86-64 runs 32-bit code in a 64-bit process"
+)
+PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg), uapi/linux/fs.h
+
+
+def lists_pages_at_once() -> bool:
+    """Whether the kernel has PAGEMAP_SCAN (v6.7); others tell of each page, of a hole's, too."""
+    nothing = struct.pack("12Q", 96, *[0] * 11)
+    with open("/proc/self/pagemap", "rb") as pagemap:
+        try:
+            fcntl.ioctl(pagemap, PAGEMAP_SCAN, nothing)
+        except OSError:
+            return False
+    return True
+
+
+needs_pagemap_scan = pytest.mark.skipif(
+    not lists_pages_at_once(), reason="this kernel has no PAGEMAP_SCAN (v6.7)"
 )
 WIDTHS = [Width.NATIVE, pytest.param(Width.COMPAT, marks=needs_compat)]
 
