@@ -359,8 +359,8 @@ _GUESTS = (
     Mutant(
         name="tags of what a fork does not carry over left for the copy",
         file="job.c",
-        search="\t\tret = tags_stage(mem, &job->snapshot, err);\n",
-        replacement="\t\tret = 0;\n",
+        search="\tret = stage(job, 0, err);\n",
+        replacement="\tret = mem_stage(mem, 0, err);\n",
         row=f"{ARM64.name}/{STOCK}/mte/{ARM64.name}",
         method="fork",
         said=r"tags\[[0-9a-f]+-[0-9a-f]+\]",

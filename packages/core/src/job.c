@@ -139,12 +139,18 @@ static int begin_core(struct job *job)
 	return emit_head(&job->emit, &job->error);
 }
 
+// What is not written yet of the memory and its tags.
+static int emit_memory(struct job *job)
+{
+	const int ret = emit_extents(&job->emit, job->mem.n, &job->error);
+
+	return ret < 0 ? ret : emit_tags(&job->emit, &job->error);
+}
+
 static int end_core(struct job *job)
 {
-	int ret = emit_extents(&job->emit, job->mem.n, &job->error);
+	int ret = emit_memory(job);
 
-	if (ret == 0)
-		ret = emit_tags(&job->emit, &job->error);
 	if (ret == 0)
 		ret = emit_tail(&job->emit, &job->error);
 	if (ret == 0)
@@ -159,9 +165,7 @@ static int write_stopped(struct job *job, size_t written)
 	int ret = written ? 0 : begin_core(job);
 
 	if (ret == 0)
-		ret = emit_extents(&job->emit, job->mem.n, &job->error);
-	if (ret == 0)
-		ret = emit_tags(&job->emit, &job->error);
+		ret = emit_memory(job);
 	if (ret < 0)
 		return ret;
 	thaw(job);
@@ -169,11 +173,11 @@ static int write_stopped(struct job *job, size_t written)
 }
 
 // Copies the extents from number @from on, and the tags of all.
-static int stage(struct job *job, size_t from)
+static int stage(struct job *job, size_t from, struct coresnap_error *err)
 {
-	const int ret = mem_stage(&job->mem, from, &job->error);
+	const int ret = mem_stage(&job->mem, from, err);
 
-	return ret < 0 ? ret : tags_stage(&job->mem, &job->snapshot, &job->error);
+	return ret < 0 ? ret : tags_stage(&job->mem, &job->snapshot, err);
 }
 
 // Nothing injected: what fits the budget is copied while the target is stopped, so that a small
@@ -195,7 +199,7 @@ static int dump_stop(struct job *job)
 			return ret;
 	}
 	// Not even the tags may fit.
-	ret = left > job->budget ? -ENOMEM : stage(job, staged);
+	ret = left > job->budget ? -ENOMEM : stage(job, staged, &job->error);
 	if (ret == -ENOMEM)
 		return write_stopped(job, staged);
 	if (ret < 0)
@@ -229,9 +233,7 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 				 "%s of shared or unforkable memory do not fit the stage budget",
 				 error_size(text, sizeof(text), mem_size(mem, 0)));
 	}
-	ret = mem_stage(mem, 0, err);
-	if (ret == 0)
-		ret = tags_stage(mem, &job->snapshot, err);
+	ret = stage(job, 0, err);
 	if (ret < 0)
 		return ret;
 	return job->first_tid ? copy_create_self(&job->copy, &job->freeze, err) :
