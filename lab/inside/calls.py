@@ -7,7 +7,6 @@ import base64
 import os
 import pickle
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +75,6 @@ def dump_refused(*, packed: str, request: int) -> dict[str, Any]:
 
     def do(row: Row) -> dict[str, Any]:
         made = refused.dumps(row, PROGRAMS, PLACE, denied=DENIED, request=request)
-        return {dump.core.name: {**asdict(dump), "core": dump.core.name} for dump in made}
+        return {dump.core.name: dump.to_json() for dump in made}
 
     return _answer(packed, do)

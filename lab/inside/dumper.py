@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ class Dump:
     status: int
     result: dict[str, Any]
     words: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The dump as JSON objects; the core is the name of a file."""
+        return {**asdict(self), "core": self.core.name}
 
 
 def dump(

@@ -54,9 +54,7 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """The record as JSON objects; paths are names of files."""
         data = asdict(self)
-        data["dumps"] = {
-            method: {**asdict(dump), "core": dump.core.name} for method, dump in self.dumps.items()
-        }
+        data["dumps"] = {method: dump.to_json() for method, dump in self.dumps.items()}
         data["kernel_core"] = self.kernel_core and self.kernel_core.name
         return data
 
