@@ -54,8 +54,7 @@ class Scenario:
     of 64 bits hold it at 32 bits too, dumped by their own dumper, and with ``compat_only`` at no
     other width. ``brief`` scenarios are held on
     every kernel in the everyday run (as root, by another process), the others on Debian's only;
-    ``coreless`` ones only where the kernel cannot write a core at all. ``memory`` is what a guest
-    has, in MiB.
+    ``long`` ones are held in guests in the long form only. ``memory`` is what a guest has, in MiB.
     ``argv0`` and ``exe`` are the names that the program runs under, bytes because they may be
     anything. ``tmpfs`` puts the row's directory on /dev/shm: its core has more bytes (nearly all
     holes) than a file of ext4 can have. ``kernel_core`` says whether the kernel writes one too,
@@ -82,7 +81,7 @@ class Scenario:
     compat: bool = False
     compat_only: bool = False
     brief: bool = False
-    coreless: bool = False
+    long: bool = False
     memory: int = 384
 
 
@@ -130,15 +129,17 @@ SCENARIOS = (
         verdicts=ONLY_64,
         guests=GUESTS,
         compat=True,
-        brief=True,
+        long=True,
     ),
     Scenario(
         name="threads-20",
         source="threads",
         args=(b"19",),
         widths=(),
+        itself=BOTH,
         guests=GUESTS,
-        coreless=True,
+        compat=True,
+        brief=True,
     ),
     Scenario(
         name="maps-zoo",
@@ -307,7 +308,7 @@ def _in(guest: Guest) -> Iterator[Row]:
     for scenario in SCENARIOS:
         if guest.architecture not in scenario.guests:
             continue
-        if scenario.coreless and guest.writes_cores:
+        if scenario.long and not FULL:
             continue
         if guest.kernel != STOCK and not (scenario.brief or FULL):
             continue

@@ -386,7 +386,7 @@ _GUESTS = (
         file="pagemap.c",
         search="return run ? range(arg, at - run, at) : 0;",
         replacement="return 0;",
-        row=f"{X86_64.name}/{STOCK}/threads-64/{X86_64.name}",
+        row=f"{X86_64.name}/{STOCK}/threads-20/{X86_64.name}",
         said=r"memory(-missing)?\[[0-9a-f]+-[0-9a-f]+\]",
     ),
     Mutant(

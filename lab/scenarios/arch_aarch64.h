@@ -134,7 +134,7 @@ static void truth_parked(pid_t tid)
 static long __attribute__((unused, noinline)) arch_wait_futex(uint32_t *futex, uintptr_t mark)
 {
 	register uint32_t *x0 __asm__("x0") = futex;
-	register long x1 __asm__("x1") = 0; // FUTEX_WAIT
+	register long x1 __asm__("x1") = 128; // FUTEX_WAIT_PRIVATE
 	register long x2 __asm__("x2") = 0;
 	register long x3 __asm__("x3") = 0; // no timeout
 	register long x8 __asm__("x8") = SYS_futex;

@@ -65,7 +65,7 @@ static long __attribute__((unused, noinline)) arch_wait_futex(uint32_t *futex, u
 	long ret;
 	__asm__ volatile("int $0x80"
 			 : "=a"(ret)
-			 : "a"(SYS_futex), "b"(futex), "c"(0 /* FUTEX_WAIT */), "d"(0), "S"(0),
+			 : "a"(SYS_futex), "b"(futex), "c"(128 /* FUTEX_WAIT_PRIVATE */), "d"(0), "S"(0),
 			   "D"(mark)
 			 : "memory");
 	return ret;

@@ -85,7 +85,7 @@ static long __attribute__((unused, noinline)) arch_wait_futex(uint32_t *futex, u
 	register uintptr_t r15 __asm__("r15") = mark;
 	__asm__ volatile("syscall"
 			 : "=a"(ret)
-			 : "a"(SYS_futex), "D"(futex), "S"(0 /* FUTEX_WAIT */), "d"(0), "r"(r10),
+			 : "a"(SYS_futex), "D"(futex), "S"(128 /* FUTEX_WAIT_PRIVATE */), "d"(0), "r"(r10),
 			   "r"(r15)
 			 : "rcx", "r11", "memory");
 	return ret;

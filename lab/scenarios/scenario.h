@@ -27,7 +27,9 @@
 //   scenario_park()      puts every register into a known state, waits in read(2), runs commands
 //   arch_set_park()      makes the state of the vector registers that scenario_park() loads
 //   arch_load_vectors()  loads it in any thread
-//   arch_wait_futex()    FUTEX_WAIT with a mark in a register
+//   arch_wait_futex()    FUTEX_WAIT_PRIVATE with a mark in a register; where the kernel has no
+//                        get_user_pages_fast(), a shared one that starts anew as its thread is
+//                        killed ends with EINTR instead (mm/gup.c: __get_user_pages)
 //   arch_thread_pointer(), truth_thread_pointer(), ARCH_NOTES_THREAD_POINTER
 //   truth_parked()       says what the core has of the parked main thread
 #ifndef SCENARIO_H
@@ -312,7 +314,7 @@ static bool __attribute__((unused)) scenario_wake(uint32_t *futex, _Atomic uint3
 {
 	const time_t deadline = time(NULL) + AWAIT_SECONDS;
 	while (*released < threads) {
-		syscall(SYS_futex, futex, 1 /* FUTEX_WAKE */, INT_MAX, NULL, NULL, 0);
+		syscall(SYS_futex, futex, 129 /* FUTEX_WAKE_PRIVATE */, INT_MAX, NULL, NULL, 0);
 		if (time(NULL) > deadline)
 			return false;
 		sched_yield();

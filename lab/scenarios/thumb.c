@@ -33,7 +33,7 @@ extern const char thumb_spin[], arm_spin[], thumb_svc[], arm_svc[];
 	".cfi_offset r7, -12\n"                                                                    \
 	".cfi_offset r4, -16\n"                                                                    \
 	"	mov r8, r1\n"                                                                      \
-	"	mov r1, #0\n" /* FUTEX_WAIT */                                                     \
+	"	mov r1, #128\n" /* FUTEX_WAIT_PRIVATE */                                           \
 	"	mov r2, #0\n"                                                                      \
 	"	mov r3, #0\n" /* no timeout */                                                     \
 	"	mov r7, #240\n"                                                                    \
