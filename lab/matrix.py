@@ -53,8 +53,9 @@ class Scenario:
     ``guests`` are the architectures whose guests hold it at their own width; with ``compat`` those
     of 64 bits hold it at 32 bits too, dumped by their own dumper, and with ``compat_only`` at no
     other width. ``brief`` scenarios are held on
-    every kernel in the everyday run (as root, by another process), the others on Debian's only;
-    ``long`` ones are held in guests in the long form only. ``memory`` is what a guest has, in MiB.
+    every kernel in the everyday run (as root, by another process), the others on Debian's only and
+    without their ``nobody`` rows; ``long`` ones are held in guests in the long form only.
+    ``memory`` is what a guest has, in MiB.
     ``argv0`` and ``exe`` are the names that the program runs under, bytes because they may be
     anything. ``tmpfs`` puts the row's directory on /dev/shm: its core has more bytes (nearly all
     holes) than a file of ext4 can have. ``kernel_core`` says whether the kernel writes one too,
@@ -192,6 +193,7 @@ SCENARIOS = (
         widths=BOTH,
         verdicts=ONLY_64,
         guests=GUESTS,
+        long=True,
     ),
     Scenario(
         name="blocked",
@@ -321,7 +323,8 @@ def _in(guest: Guest) -> Iterator[Row]:
         yield row
         if guest.kernel != STOCK and not FULL:
             continue
-        if scenario.nobody:
+        # Rights are the same on every architecture.
+        if scenario.nobody and (scenario.brief or FULL):
             yield replace(row, nobody=True)
         if scenario.itself:
             yield replace(row, itself=True)
