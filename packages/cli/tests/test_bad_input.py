@@ -449,10 +449,23 @@ def test_a_bar_on_a_terminal_and_no_colour_with_no_color(command: Command) -> No
     assert b"\x1b[3" not in text, "a colour"
 
 
+def test_a_command_that_fails_while_the_process_stands_still(
+    command: Command, target: Program
+) -> None:
+    done = command("dump", target.pid, "--on-stopped", "exit 1")
+    assert done.code == ExitCode.FAILED
+    done.one_paragraph("refused while it was stopped")
+    target.untouched()
+    assert command.files() == []
+
+
 def test_options_that_make_no_sense(command: Command, target: Program) -> None:
     for arguments in (
         ("--method", "magic"), ("--filter", "zz"), ("--stop-timeout", "-1"),
         ("--stop-timeout", "nan"), ("--stage-budget", "1.5"), ("--what",), ("-n", "x"),
+        ("--max-size", "0"), ("--max-size", "-1"), ("--keep", "small-first"), ("--keep", "x"),
+        ("--core-limit", "100"), ("--note", "a"), ("--note", "a:b:c"), ("--note", "a:1:nosuch"),
+        ("--note", f"a:{1 << 32}:/dev/null"),
     ):  # fmt: skip
         done = command("dump", target.pid, *arguments)
         assert done.code == ExitCode.USAGE, arguments

@@ -303,3 +303,44 @@ def test_the_selftest_says_what_is_missing(command: Command) -> None:
     text = done.out.decode()
     assert "apt install gdb" in text
     assert "apt install binutils" in text
+
+
+# -- limits, notes and consent --------------------------------------------------------------------
+
+
+def test_limits_are_told(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    with started("target") as target:
+        done = command("dump", target.pid, "-o", "cut", "--max-size", "60K")
+        harmless(done)
+        assert (tmp_path / "cut").stat().st_size == 60 << 10
+        assert "cut (60.0 KiB of " in done.err + done.out.decode()
+        done = command(
+            *("dump", target.pid, "-o", "small", "--max-size", "1M", "--keep", "small-first"),
+            "--json",
+        )
+        (told,) = the_json(done)["dumps"]
+        assert told["core_size"] == (tmp_path / "small").stat().st_size <= 1 << 20
+        assert told["whole_size"] > 1 << 20
+        assert told["bytes_skipped"]["limit"] > 0
+        harmless(command("info", "small"))
+        done = command("dump", target.pid, "-o", "limited", "--core-limit", "4K")
+        harmless(done)
+        assert (tmp_path / "limited").stat().st_size <= 4 << 10
+
+
+def test_notes_and_the_command_while_stopped(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    (tmp_path / "build.txt").write_bytes(b"built on monday\n")
+    state = "echo into the core; grep State: /proc/$CORESNAP_PID/status >state"
+    with started("target") as target:
+        done = command(
+            *("dump", target.pid, "-o", "-", "--note", "example.org:7:build.txt"),
+            *("--on-stopped", state),
+        )
+        assert done.code == 0, done.err
+        (tmp_path / "core").write_bytes(done.out)
+        assert "tracing stop" in (tmp_path / "state").read_text()
+    with coresnap.Core(tmp_path / "core") as core:
+        note = core.notes[-1]
+        assert (note.owner, note.type, note.desc) == ("example.org", 7, b"built on monday\n")

@@ -112,6 +112,7 @@ def a_result() -> coresnap.DumpResult:
         missed=1,
         segments=3,
         core_size=8192,
+        whole_size=8192,
         bytes_read=4096,
         bytes_written=4096,
         bytes_skipped={**skips, coresnap.SkipReason.DONTDUMP: 2048},

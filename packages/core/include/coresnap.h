@@ -84,8 +84,9 @@ enum coresnap_skip_reason {
 	 * CAP_CHECKPOINT_RESTORE) it cannot be told whether it holds anything, and reading it would
 	 * make it. */
 	CORESNAP_SKIP_UNMAPPED = 5,
-	CORESNAP_SKIP_TAGS = 6, /* not the bytes, but their allocation tags (AArch64 MTE) */
-	CORESNAP_SKIP_REASONS = 7,
+	CORESNAP_SKIP_TAGS = 6,  /* not the bytes, but their allocation tags (AArch64 MTE) */
+	CORESNAP_SKIP_LIMIT = 7, /* coresnap_options.max_size or core_limit */
+	CORESNAP_SKIP_REASONS = 8,
 };
 
 /** One thing left out. start and end are target addresses; 0 for a thread. */
@@ -111,6 +112,34 @@ struct coresnap_progress {
  */
 typedef int (*coresnap_progress_fn)(const struct coresnap_progress *progress, void *arg);
 
+/** What gives way when a core is larger than coresnap_options.max_size. */
+enum coresnap_keep {
+	CORESNAP_KEEP_FIRST = 0, /* the end of the file: it is cut after max_size bytes */
+	/* The largest segments: all smaller ones are whole, one is shortened to whole pages, the
+	 * larger ones have no bytes. Headers stay in the order of addresses. */
+	CORESNAP_KEEP_SMALL = 1,
+};
+
+/** A note of the caller's, written behind the kernel's own. Everything is borrowed. */
+struct coresnap_note {
+	const char *name;  /* the owner; not one that the kernel uses (CORE, LINUX) */
+	unsigned int type; /* what it means is up to the owner */
+	size_t size;       /* bytes at desc */
+	const void *desc;
+};
+
+/**
+ * Called once, when all threads are stopped and before anything of the core is written. Non-zero
+ * refuses the dump: it fails with CORESNAP_E_FAILED and ECANCELED, and leaves no file.
+ *
+ * It is called in the process that does the work, which shares the memory of the caller and nothing
+ * else (no descriptors), on a stack of 256 KiB, with all signals blocked. When a process dumps
+ * itself, all its threads stand still meanwhile, with whatever locks they hold: like a handler of a
+ * signal it may only call what is async-signal-safe (signal-safety(7)). The pause lasts until it
+ * returns.
+ */
+typedef int (*coresnap_stopped_fn)(void *arg);
+
 /**
  * Options; grows at its end. Set size to sizeof(struct coresnap_options), the rest to 0. A library
  * that is older than the caller's header refuses (CORESNAP_E_USAGE) members it does not know unless
@@ -127,6 +156,16 @@ struct coresnap_options {
 	void *progress_arg;
 	struct coresnap_skip *skips; /* caller's array for what is left out, or NULL */
 	size_t max_skips;            /* its length */
+	uint64_t max_size;           /* bytes of the core, min(max_size, whole); 0: no limit */
+	int keep;                    /* enum coresnap_keep; with max_size */
+	/* Bytes as the kernel counts them against RLIMIT_CORE (core(5)): holes and padding are
+	 * free, and the first write that would exceed it is the end. At least one page; 0: no
+	 * limit. */
+	uint64_t core_limit;
+	const struct coresnap_note *notes; /* or NULL */
+	size_t n_notes;
+	coresnap_stopped_fn stopped; /* or NULL */
+	void *stopped_arg;
 };
 
 /** Kinds of output. */
@@ -172,6 +211,7 @@ struct coresnap_result {
 	int memory_fd; /* CORESNAP_TO_MEMORY: owned by the caller, O_CLOEXEC; else -1 */
 	unsigned int n_refusals;
 	struct coresnap_refusal why_not[CORESNAP_MAX_REFUSALS];
+	uint64_t whole_size; /* what core_size would be without max_size and core_limit */
 };
 
 /**

@@ -6,40 +6,8 @@
 #include <string.h>
 
 #include "job.h"
+#include "options.h"
 #include "sys.h"
-
-// Reads the caller's struct, which may be shorter or longer than ours.
-static int read_options(struct coresnap_options *to, const struct coresnap_options *from,
-			struct coresnap_error *err)
-{
-	*to = (struct coresnap_options){ .size = sizeof(*to) };
-	if (!from)
-		return 0;
-	if (from->size < offsetof(struct coresnap_options, filter))
-		return error_set(err, CORESNAP_E_USAGE, EINVAL,
-				 "coresnap_options.size is %zu: set it to sizeof(struct "
-				 "coresnap_options)",
-				 from->size);
-	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
-	for (size_t i = sizeof(*to); i < from->size; i++)
-		if (((const char *)from)[i])
-			return error_set(err, CORESNAP_E_USAGE, E2BIG,
-					 "the options ask for what this version (" CORESNAP_VERSION
-					 ") does not know");
-	to->size = sizeof(*to);
-	if (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_FORK)
-		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no method number %d",
-				 to->method);
-	const unsigned int known =
-		CORESNAP_STRICT_TIMEOUTS | CORESNAP_FORCE | CORESNAP_UNDUMPABLE | CORESNAP_FILTER;
-
-	if (to->flags & ~known)
-		return error_set(err, CORESNAP_E_USAGE, EINVAL, "unknown flags 0x%x in the options",
-				 to->flags & ~known);
-	if (!to->skips)
-		to->max_skips = 0;
-	return 0;
-}
 
 static void write_result(struct coresnap_result *to, const struct coresnap_result *from)
 {
@@ -133,7 +101,7 @@ static int dump(pid_t pid, int32_t first_tid, const struct coresnap_output *to,
 		job->memory_fd = -1;
 		job->dumper.own_process = first_tid != 0;
 		job->result.memory_fd = -1;
-		if (read_options(&job->options, options, &job->error) < 0 ||
+		if (options_read(&job->options, options, &job->error) < 0 ||
 		    check_output(to, result, &job->error) < 0)
 			code = CORESNAP_E_USAGE;
 		else

@@ -3,19 +3,67 @@
 
 #include <errno.h>
 
+#include "plan_limit.h"
 #include "tags.h"
+
+void emit_limit(struct emit *emit, uint64_t max_size, uint64_t core_limit)
+{
+	emit->end = max_size ? max_size : UINT64_MAX;
+	emit->left = core_limit ? core_limit : UINT64_MAX;
+}
 
 static int skip_to(struct emit *emit, uint64_t offset, struct coresnap_error *err)
 {
 	if (offset < emit->sink->pos)
 		return error_set(err, CORESNAP_E_FAILED, EINVAL,
 				 "the pages of the target are not in ascending order");
+	if (offset >= emit->end) {
+		offset = emit->end;
+		emit->cut = true;
+	}
 	return sink_skip(emit->sink, offset - emit->sink->pos, err);
+}
+
+// Writes bytes at an offset. The kernel writes each unit as a whole or not at all.
+static int put(struct emit *emit, uint64_t offset, const uint8_t *bytes, size_t size, size_t unit,
+	       struct coresnap_error *err)
+{
+	if (size > emit->left) {
+		size = (size_t)emit->left / unit * unit;
+		emit->cut = true;
+		// A hole at the end of what the kernel wrote is not in its file.
+		if (size == 0)
+			return 0;
+	}
+	const int ret = skip_to(emit, offset, err);
+
+	if (ret < 0 || emit->sink->pos == emit->end)
+		return ret;
+	if (size > emit->end - offset) {
+		size = (size_t)(emit->end - offset);
+		emit->cut = true;
+	}
+	emit->left -= size;
+	return sink_emit(emit->sink, bytes, size, err);
 }
 
 int emit_head(struct emit *emit, struct coresnap_error *err)
 {
-	return sink_emit(emit->sink, emit->plan->head, emit->plan->head_size, err);
+	const struct plan *plan = emit->plan;
+	size_t size = plan->head_size;
+
+	if (emit->left != UINT64_MAX) {
+		uint64_t counted;
+
+		size = plan_limit_head(plan, emit->left, &counted);
+		emit->left -= counted;
+		emit->cut = size < plan->head_size;
+	}
+	if (size >= emit->end) {
+		size = (size_t)emit->end;
+		emit->cut = true;
+	}
+	return sink_emit(emit->sink, plan->head, size, err);
 }
 
 static int image_gone(const struct emit *emit, uint64_t address, int ret,
@@ -28,27 +76,52 @@ static int image_gone(const struct emit *emit, uint64_t address, int ret,
 			 emit->mem->image->pid);
 }
 
-static int pull(struct emit *emit, const struct extent *extent, struct coresnap_error *err)
+static int pull(struct emit *emit, const struct extent *extent, uint64_t offset, size_t unit,
+		struct coresnap_error *err)
 {
-	for (uint64_t at = extent->start; at < extent->end; at += EMIT_PIECE) {
+	for (uint64_t at = extent->start; at < extent->end && !emit->cut; at += EMIT_PIECE) {
 		const size_t size =
 			extent->end - at < EMIT_PIECE ? (size_t)(extent->end - at) : EMIT_PIECE;
 		int ret = mem_read(emit->mem, extent, at, emit->buffer, size);
 
 		if (ret < 0)
 			return image_gone(emit, at, ret, err);
-		ret = sink_emit(emit->sink, emit->buffer, size, err);
+		ret = put(emit, offset + (at - extent->start), emit->buffer, size, unit, err);
 		if (ret < 0)
 			return ret;
 	}
 	return 0;
 }
 
+// Bytes of an extent that the core keeps: none where its segment was shortened before it.
+static struct extent kept(const struct extent *extent, const struct segment *segment)
+{
+	const uint64_t end = segment->vaddr + segment->kept;
+	struct extent part = *extent;
+
+	if (part.end > end)
+		part.end = end > part.start ? end : part.start;
+	return part;
+}
+
+static int emit_extent(struct emit *emit, const struct segment *segment,
+		       const struct extent *extent, struct coresnap_error *err)
+{
+	const uint64_t offset = segment->offset + (extent->start - segment->vaddr);
+	const size_t unit = emit->plan->page_size;
+
+	if (extent->start == extent->end)
+		return 0;
+	return extent->bytes ? put(emit, offset, extent->bytes,
+				   (size_t)(extent->end - extent->start), unit, err) :
+			       pull(emit, extent, offset, unit, err);
+}
+
 int emit_extents(struct emit *emit, size_t until, struct coresnap_error *err)
 {
 	const struct plan *plan = emit->plan;
 
-	for (; emit->extent < until; emit->extent++) {
+	for (; emit->extent < until && !emit->cut; emit->extent++) {
 		const struct extent *extent = &emit->mem->list[emit->extent];
 
 		while (emit->segment < plan->n_segments &&
@@ -58,32 +131,30 @@ int emit_extents(struct emit *emit, size_t until, struct coresnap_error *err)
 		const struct segment *segment = &plan->segments[emit->segment];
 
 		if (emit->segment == plan->n_segments || extent->start < segment->vaddr ||
-		    extent->end - segment->vaddr > segment->filesz)
+		    extent->end - segment->vaddr > segment->wanted)
 			return error_set(err, CORESNAP_E_FAILED, EINVAL,
 					 "a page of the target lies in no segment");
-		int ret = skip_to(emit, segment->offset + (extent->start - segment->vaddr), err);
+		const struct extent part = kept(extent, segment);
+		const int ret = emit_extent(emit, segment, &part, err);
 
-		if (ret < 0)
-			return ret;
-		ret = extent->bytes ? sink_emit(emit->sink, extent->bytes,
-						(size_t)(extent->end - extent->start), err) :
-				      pull(emit, extent, err);
 		if (ret < 0)
 			return ret;
 	}
 	return 0;
 }
 
-static int pull_tags(struct emit *emit, const struct extent *extent, struct coresnap_error *err)
+static int pull_tags(struct emit *emit, const struct extent *extent, uint64_t offset, size_t unit,
+		     struct coresnap_error *err)
 {
-	for (uint64_t at = extent->start; at < extent->end; at += EMIT_PIECE) {
+	for (uint64_t at = extent->start; at < extent->end && !emit->cut; at += EMIT_PIECE) {
 		const size_t size =
 			extent->end - at < EMIT_PIECE ? (size_t)(extent->end - at) : EMIT_PIECE;
 		int ret = tags_read(emit->mem, extent, at, size, emit->buffer);
 
 		if (ret < 0)
 			return image_gone(emit, at, ret, err);
-		ret = sink_emit(emit->sink, emit->buffer, tags_packed(emit->mem, size), err);
+		ret = put(emit, offset + tags_packed(emit->mem, at - extent->start), emit->buffer,
+			  tags_packed(emit->mem, size), unit, err);
 		if (ret < 0)
 			return ret;
 	}
@@ -93,21 +164,22 @@ static int pull_tags(struct emit *emit, const struct extent *extent, struct core
 static int emit_tags_of(struct emit *emit, const struct segment *segment,
 			const struct extent *extent, struct coresnap_error *err)
 {
-	const size_t before = tags_packed(emit->mem, extent->start - segment->vaddr);
-	const size_t size = tags_packed(emit->mem, extent->end - extent->start);
-	const int ret = skip_to(emit, segment->offset + before, err);
+	const uint64_t offset =
+		segment->offset + tags_packed(emit->mem, extent->start - segment->vaddr);
+	const size_t unit = tags_packed(emit->mem, emit->plan->page_size);
 
-	if (ret < 0)
-		return ret;
-	return extent->tags ? sink_emit(emit->sink, extent->tags, size, err) :
-			      pull_tags(emit, extent, err);
+	if (extent->start == extent->end)
+		return 0;
+	return extent->tags ? put(emit, offset, extent->tags,
+				  tags_packed(emit->mem, extent->end - extent->start), unit, err) :
+			      pull_tags(emit, extent, offset, unit, err);
 }
 
 int emit_tags(struct emit *emit, struct coresnap_error *err)
 {
 	const struct plan *plan = emit->plan;
 
-	while (emit->tag_segment < plan->n_tags && emit->tag_extent < emit->mem->n) {
+	while (emit->tag_segment < plan->n_tags && emit->tag_extent < emit->mem->n && !emit->cut) {
 		const struct segment *segment = &plan->tags[emit->tag_segment];
 		const struct extent *extent = &emit->mem->list[emit->tag_extent];
 
@@ -118,7 +190,8 @@ int emit_tags(struct emit *emit, struct coresnap_error *err)
 		emit->tag_extent++;
 		if (extent->start < segment->vaddr)
 			continue;
-		const int ret = emit_tags_of(emit, segment, extent, err);
+		const struct extent part = kept(extent, segment);
+		const int ret = emit_tags_of(emit, segment, &part, err);
 
 		if (ret < 0)
 			return ret;
@@ -129,9 +202,11 @@ int emit_tags(struct emit *emit, struct coresnap_error *err)
 int emit_tail(struct emit *emit, struct coresnap_error *err)
 {
 	const struct plan *plan = emit->plan;
-	const int ret = skip_to(emit, plan->data_end, err);
 
-	if (ret < 0 || plan->tail_size == 0)
-		return ret;
-	return sink_emit(emit->sink, plan->tail, plan->tail_size, err);
+	if (emit->cut)
+		return 0;
+	if (plan->tail_size)
+		return put(emit, plan->data_end, plan->tail, plan->tail_size, plan->tail_size, err);
+	// The kernel ends a hole by a byte (do_coredump() in fs/coredump.c), which counts, too.
+	return emit->left ? skip_to(emit, plan->data_end, err) : 0;
 }

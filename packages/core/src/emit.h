@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-// Walks the plan and gives the bytes to the sink, forward only.
+// Walks the plan and gives the bytes to the sink, forward only, as far as the limits allow.
 #ifndef CORESNAP_EMIT_H
 #define CORESNAP_EMIT_H
 
@@ -16,9 +16,15 @@ struct emit {
 	size_t extent;   // next extent
 	// The same for tags.
 	size_t tag_segment, tag_extent;
+	uint64_t end;   // offset after which nothing is written
+	uint64_t left;  // bytes that the kernel would still write under its limit
+	bool cut;       // a limit was met: whatever would follow is not written
 };
 
 #define EMIT_PIECE (1u << 20)
+
+// Sets the limits: max_size and core_limit of struct coresnap_options; 0: none.
+void emit_limit(struct emit *emit, uint64_t max_size, uint64_t core_limit);
 
 // Headers and notes.
 int must_check emit_head(struct emit *emit, struct coresnap_error *err);
@@ -29,7 +35,8 @@ int must_check emit_extents(struct emit *emit, size_t until, struct coresnap_err
 // The tags of all extents.
 int must_check emit_tags(struct emit *emit, struct coresnap_error *err);
 
-// The hole behind the last of these, and the section header if there is one.
+// The hole behind the last of these, and the section header if there is one. The core ends at
+// sink->pos then.
 int must_check emit_tail(struct emit *emit, struct coresnap_error *err);
 
 #endif

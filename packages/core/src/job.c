@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "account.h"
 #include "cleanup.h"
 #include "procfs.h"
 #include "restart.h"
@@ -30,46 +31,6 @@ static int cancel_check(void *arg)
 	return __atomic_load_n(&job->dumper.cancel, __ATOMIC_RELAXED);
 }
 
-static void skip(struct job *job, int reason, uint64_t start, uint64_t end, int tid)
-{
-	struct coresnap_result *result = &job->result;
-
-	result->bytes_skipped[reason] += end - start;
-	if (result->n_skips < job->options.max_skips)
-		job->options.skips[result->n_skips] = (struct coresnap_skip){
-			.start = start, .end = end, .reason = reason, .tid = tid
-		};
-	result->n_skips++;
-}
-
-static void skip_unreadable(void *arg, uint64_t start, uint64_t end)
-{
-	skip(arg, CORESNAP_SKIP_UNREADABLE, start, end, 0);
-}
-
-static void skip_unmapped(void *arg, uint64_t start, uint64_t end)
-{
-	skip(arg, CORESNAP_SKIP_UNMAPPED, start, end, 0);
-}
-
-static void skip_untagged(void *arg, uint64_t start, uint64_t end)
-{
-	skip(arg, CORESNAP_SKIP_TAGS, start, end, 0);
-}
-
-static void refuse(struct job *job, int method, const struct coresnap_error *why)
-{
-	struct coresnap_result *result = &job->result;
-
-	if (result->n_refusals == CORESNAP_MAX_REFUSALS)
-		return;
-	struct coresnap_refusal *refusal = &result->why_not[result->n_refusals++];
-
-	refusal->method = method;
-	error_format(refusal->reason, sizeof(refusal->reason), "%s", why->what);
-	error_format(refusal->remedy, sizeof(refusal->remedy), "%s", why->remedy);
-}
-
 // An eighth of what the kernel says can be had without swapping.
 static uint64_t default_budget(void)
 {
@@ -86,25 +47,6 @@ static uint64_t default_budget(void)
 	return procfs_number(line, 10, NULL) * 1024 / 8;
 }
 
-// What the snapshot tells about the core goes into the result.
-static void account(struct job *job)
-{
-	const struct snapshot *s = &job->snapshot;
-
-	job->result.threads = (unsigned int)s->n_threads;
-	job->result.segments = (unsigned int)s->maps.n;
-	for (size_t i = 0; i < s->maps.n; i++) {
-		const struct mapping *m = &s->maps.list[i];
-
-		if (m->flags & MAPPING_LOST) {
-			job->mem.bytes_unreadable += m->dump_size;
-			skip(job, CORESNAP_SKIP_UNREADABLE, m->start, m->start + m->dump_size, 0);
-		}
-		if (m->skip_reason >= 0 && m->dump_size < m->end - m->start)
-			skip(job, m->skip_reason, m->start + m->dump_size, m->end, 0);
-	}
-}
-
 static void thaw(struct job *job)
 {
 	for (size_t i = 0; i < job->freeze.n_threads; i++) {
@@ -113,7 +55,7 @@ static void thaw(struct job *job)
 		if (thread->state != THREAD_MISSED && !thread->other_mode)
 			continue;
 		job->result.missed++;
-		skip(job, CORESNAP_SKIP_THREAD, 0, 0, thread->tid);
+		account_skip(job, CORESNAP_SKIP_THREAD, 0, 0, thread->tid);
 	}
 	freeze_thaw(&job->freeze);
 	job->result.pause_ns = job->freeze.ended_ns - job->freeze.began_ns;
@@ -122,8 +64,16 @@ static void thaw(struct job *job)
 
 static int begin_core(struct job *job)
 {
-	account(job);
-	const int ret = plan_build(&job->plan, &job->snapshot, &job->error);
+	const struct coresnap_options *options = &job->options;
+	const struct plan_wishes wishes = {
+		.notes = options->notes,
+		.n_notes = options->n_notes,
+		.max_size = options->keep == CORESNAP_KEEP_SMALL ? options->max_size : 0,
+	};
+
+	account_maps(job);
+	const int ret = plan_build(&job->plan, &job->snapshot, &wishes, &job->error);
+
 
 	if (ret < 0)
 		return ret;
@@ -133,9 +83,12 @@ static int begin_core(struct job *job)
 				   .buffer = arena_alloc(&job->arena, EMIT_PIECE) };
 	if (!job->emit.buffer)
 		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM, "no memory to write with");
-	job->progress.total = job->plan.size;
-	job->result.core_size = job->plan.size;
-	job->sink.expected = job->plan.size;
+	emit_limit(&job->emit, options->max_size, options->core_limit);
+	const uint64_t size =
+		job->plan.size < job->emit.end ? job->plan.size : job->emit.end;
+
+	job->progress.total = size;
+	job->sink.expected = size;
 	return emit_head(&job->emit, &job->error);
 }
 
@@ -153,8 +106,10 @@ static int end_core(struct job *job)
 
 	if (ret == 0)
 		ret = emit_tail(&job->emit, &job->error);
-	if (ret == 0)
+	if (ret == 0) {
+		account_limits(job);
 		ret = sink_finish(&job->sink, &job->memory_fd, &job->error);
+	}
 	return ret;
 }
 
@@ -338,7 +293,7 @@ static int choose_and_dump(struct job *job)
 			  error_size(size, sizeof(size), job->estimate));
 	}
 	if (method == CORESNAP_METHOD_AUTO)
-		refuse(job, CORESNAP_METHOD_FORK, &why);
+		account_refusal(job, CORESNAP_METHOD_FORK, &why);
 	job->result.method = CORESNAP_METHOD_STOP;
 	int ret = snapmaps_whole(&job->snapshot, &job->target, &job->what, &job->error);
 
@@ -370,17 +325,27 @@ static int prepare(struct job *job)
 		ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
 	job->mem = (struct mem){ .arena = &job->arena,
 				 .image = &job->target,
-				 .unreadable = skip_unreadable,
-				 .unmapped = skip_unmapped,
-				 .untagged = skip_untagged,
-				 .skip_arg = job,
 				 .cancel = &job->dumper.cancel };
+	account_watch(job);
 	if (ret < 0)
 		return ret;
 	job->estimate = snapmaps_estimate(&job->what);
 	job->budget = job->options.stage_budget ? job->options.stage_budget : default_budget();
 	reserve_stage(job);
 	return 0;
+}
+
+// Everything stands still, and nothing is written yet.
+static int ask_caller(struct job *job)
+{
+	const struct coresnap_options *options = &job->options;
+
+	if (!options->stopped || options->stopped(options->stopped_arg) == 0)
+		return 0;
+	return error_set(&job->error, CORESNAP_E_FAILED, ECANCELED,
+			 "the dump of process %d was refused while it was stopped, by the "
+			 "function that was to be asked",
+			 job->pid);
 }
 
 static int dump(struct job *job)
@@ -401,33 +366,13 @@ static int dump(struct job *job)
 	job->mem.tracee = stopped_thread(&job->freeze);
 	restart_calls(&job->freeze, options->flags & CORESNAP_STRICT_TIMEOUTS);
 	freeze_write_registers(&job->freeze);
+	ret = ask_caller(job);
+	if (ret < 0)
+		return ret;
 	ret = snapshot_take(&job->snapshot, &job->freeze, &job->what, &job->error);
 	if (ret < 0)
 		return ret;
 	return choose_and_dump(job);
-}
-
-static int incomplete(struct job *job)
-{
-	char lacks[3][64];
-	size_t n = 0;
-
-	if (job->result.missed)
-		error_format(lacks[n++], sizeof(lacks[0]),
-			     "%u thread%s did not stop in time or run 32-bit code",
-			     job->result.missed, job->result.missed == 1 ? "" : "s");
-	if (job->mem.bytes_unreadable)
-		error_format(lacks[n++], sizeof(lacks[0]), "%llu bytes could not be read",
-			     (unsigned long long)job->mem.bytes_unreadable);
-	if (job->mem.bytes_untagged)
-		error_format(lacks[n++], sizeof(lacks[0]),
-			     "the tags of %llu bytes could not be read",
-			     (unsigned long long)job->mem.bytes_untagged);
-	error_set(&job->error, CORESNAP_E_INCOMPLETE, 0,
-		  "the core of process %d was written, but %s%s%s%s%s", job->pid, lacks[0],
-		  n > 2 ? ", " : (n > 1 ? " and " : ""), n > 1 ? lacks[1] : "",
-		  n > 2 ? " and " : "", n > 2 ? lacks[2] : "");
-	return CORESNAP_E_INCOMPLETE;
 }
 
 int job_run(struct job *job)
@@ -467,6 +412,6 @@ int job_run(struct job *job)
 	if (ret < 0)
 		return job->error.code ? job->error.code : CORESNAP_E_FAILED;
 	if (result->missed || job->mem.bytes_unreadable || job->mem.bytes_untagged)
-		return incomplete(job);
+		return account_incomplete(job);
 	return CORESNAP_OK;
 }

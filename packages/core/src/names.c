@@ -30,7 +30,7 @@ const char *coresnap_skip_reason_name(int reason)
 		[CORESNAP_SKIP_FILTER] = "filter", [CORESNAP_SKIP_DONTDUMP] = "dontdump",
 		[CORESNAP_SKIP_IO] = "io",         [CORESNAP_SKIP_UNREADABLE] = "unreadable",
 		[CORESNAP_SKIP_THREAD] = "thread", [CORESNAP_SKIP_UNMAPPED] = "unmapped",
-		[CORESNAP_SKIP_TAGS] = "tags",
+		[CORESNAP_SKIP_TAGS] = "tags",     [CORESNAP_SKIP_LIMIT] = "limit",
 	};
 
 	return NAME(names, reason);

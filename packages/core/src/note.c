@@ -263,7 +263,8 @@ static int add_process(struct notes *notes, const struct snapshot *s)
 	return add_files(notes, s);
 }
 
-int notes_build(struct notes *notes, const struct snapshot *s)
+int notes_build(struct notes *notes, const struct snapshot *s, const struct coresnap_note *own,
+		size_t n_own)
 {
 	int ret = 0;
 
@@ -278,5 +279,7 @@ int notes_build(struct notes *notes, const struct snapshot *s)
 	if (ret == 0 && s->process_note_size)
 		ret = add_note(notes, s->arch->process_note_owner, s->arch->process_note_type,
 			       s->process_note, s->process_note_size);
+	for (size_t n = 0; n < n_own && ret == 0; n++)
+		ret = add_note(notes, own[n].name, own[n].type, own[n].desc, own[n].size);
 	return ret;
 }

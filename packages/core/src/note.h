@@ -3,7 +3,8 @@
 //
 // Order (write_note_info in fs/binfmt_elf.c): PRSTATUS of the dumping thread, PRPSINFO, SIGINFO,
 // AUXV, FILE, the other regsets of that thread; PRSTATUS and the other regsets of each other
-// thread; notes of the whole process. docs/core-format.md describes each.
+// thread; notes of the whole process. docs/core-format.md describes each. Behind them come those of
+// the caller.
 #ifndef CORESNAP_NOTE_H
 #define CORESNAP_NOTE_H
 
@@ -17,7 +18,8 @@ struct notes {
 	size_t size, cap;
 };
 
-// Encodes all notes of the snapshot. 0 or -ENOMEM.
-int must_check notes_build(struct notes *notes, const struct snapshot *snapshot);
+// Encodes all notes of the snapshot, then the caller's own. 0 or -ENOMEM.
+int must_check notes_build(struct notes *notes, const struct snapshot *snapshot,
+			   const struct coresnap_note *own, size_t n_own);
 
 #endif

@@ -5,17 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-struct sizes {
-	size_t ehdr, phdr, shdr;
-};
-
-static struct sizes header_sizes(const struct arch *arch)
-{
-	return arch->elf_class == ELFCLASS64 ?
-		       (struct sizes){ sizeof(Elf64_Ehdr), sizeof(Elf64_Phdr),
-				       sizeof(Elf64_Shdr) } :
-		       (struct sizes){ sizeof(Elf32_Ehdr), sizeof(Elf32_Phdr), sizeof(Elf32_Shdr) };
-}
+#include "plan_limit.h"
 
 static void put_ehdr(uint8_t *at, const struct arch *arch, size_t n_phdrs, uint64_t shoff)
 {
@@ -101,35 +91,46 @@ static size_t count_tags(const struct snapshot *s)
 	return n;
 }
 
-// Places a segment of m at *offset, and moves that behind it; false when the file would be larger
-// than can be said.
-static bool place(struct segment *segment, const struct mapping *m, uint64_t filesz,
-		  uint64_t *offset)
+static void keep_all(struct plan *plan, const struct snapshot *s)
 {
-	*segment = (struct segment){
-		.vaddr = m->start, .memsz = m->end - m->start, .filesz = filesz, .offset = *offset
-	};
+	plan->n_segments = s->maps.n;
+	for (size_t i = 0; i < s->maps.n; i++) {
+		const struct mapping *m = &s->maps.list[i];
+
+		plan->segments[i] = (struct segment){ .vaddr = m->start,
+						      .memsz = m->end - m->start,
+						      .wanted = m->dump_size,
+						      .kept = m->dump_size };
+	}
+}
+
+// Places a segment at *offset, and moves that behind it; false when the file would be larger than
+// can be said.
+static bool place(struct segment *segment, uint64_t filesz, uint64_t *offset)
+{
+	segment->filesz = filesz;
+	segment->offset = *offset;
 	return !__builtin_add_overflow(*offset, filesz, offset) && *offset <= INT64_MAX;
 }
 
 // Places all segments from offset on; false when the file would be larger than its class can say.
 static bool place_all(struct plan *plan, const struct snapshot *s, uint64_t offset)
 {
-	for (size_t i = 0; i < s->maps.n; i++)
-		if (!place(&plan->segments[i], &s->maps.list[i], s->maps.list[i].dump_size,
-			   &offset))
+	for (size_t i = 0; i < plan->n_segments; i++)
+		if (!place(&plan->segments[i], plan->segments[i].kept, &offset))
 			return false;
-	plan->n_segments = s->maps.n;
 	plan->tags_at = offset;
 	for (size_t i = 0, n = 0; n < plan->n_tags; i++) {
-		const struct mapping *m = &s->maps.list[i];
-
+		if (!snapshot_has_tags(s, &s->maps.list[i]))
+			continue;
+		plan->tags[n] = plan->segments[i];
 		// Of what is kept (mte_vma_tag_dump_size); a header without any as well.
-		if (snapshot_has_tags(s, m) &&
-		    !place(&plan->tags[n++], m, arch_tags_size(s->arch, m->dump_size), &offset))
+		if (!place(&plan->tags[n], arch_tags_size(s->arch, plan->tags[n].kept), &offset))
 			return false;
+		n++;
 	}
 	plan->data_end = offset;
+	plan->size = offset + plan->tail_size;
 	return s->arch->elf_class == ELFCLASS64 || offset <= UINT32_MAX;
 }
 
@@ -191,28 +192,47 @@ static int build_head(struct plan *plan, const struct snapshot *s, const struct 
 	return 0;
 }
 
-int plan_build(struct plan *plan, const struct snapshot *s, struct coresnap_error *err)
+// Places all; what the caller's limit lets be kept, if there is one.
+static bool place_kept(struct plan *plan, const struct snapshot *s, uint64_t offset,
+		       uint64_t max_size)
+{
+	keep_all(plan, s);
+	// Without a limit on what is kept there may be no file that holds it.
+	bool fits = place_all(plan, s, offset);
+
+	plan->whole = fits ? plan->size : UINT64_MAX;
+	if (max_size && plan->whole > max_size) {
+		const uint64_t taken = offset + plan->tail_size;
+
+		plan_shorten(plan, s, max_size > taken ? max_size - taken : 0);
+		fits = place_all(plan, s, offset);
+	}
+	return fits;
+}
+
+int plan_build(struct plan *plan, const struct snapshot *s, const struct plan_wishes *wishes,
+	       struct coresnap_error *err)
 {
 	const struct sizes sizes = header_sizes(s->arch);
 	const size_t n_tags = count_tags(s);
 	const size_t n_phdrs = 1 + s->maps.n + n_tags;
 	struct notes notes;
 
-	*plan = (struct plan){ .n_tags = n_tags };
+	*plan = (struct plan){ .arch = s->arch, .page_size = (size_t)s->page_size, .n_tags = n_tags };
 	plan->segments = arena_alloc(s->arena, s->maps.n * sizeof(*plan->segments));
 	plan->tags = n_tags ? arena_alloc(s->arena, n_tags * sizeof(*plan->tags)) : NULL;
-	if (!plan->segments || (n_tags && !plan->tags) || notes_build(&notes, s) < 0)
+	if (!plan->segments || (n_tags && !plan->tags) ||
+	    notes_build(&notes, s, wishes->notes, wishes->n_notes) < 0)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the headers");
 	const uint64_t head_size = sizes.ehdr + (uint64_t)n_phdrs * sizes.phdr + notes.size;
 	// ELF_EXEC_PAGESIZE, as p_align is: the size of a page wherever that is not 4096.
 	const uint64_t data = (head_size + s->page_size - 1) & ~(s->page_size - 1);
 
-	if (!place_all(plan, s, data))
-		return error_set(err, CORESNAP_E_FAILED, EFBIG,
-				 "the core would be larger than its format can express");
 	if (n_phdrs >= PN_XNUM)
 		put_tail(plan, s->arch, n_phdrs);
-	plan->size = plan->data_end + plan->tail_size;
+	if (!place_kept(plan, s, data, wishes->max_size))
+		return error_set(err, CORESNAP_E_FAILED, EFBIG,
+				 "the core would be larger than its format can express");
 	if (build_head(plan, s, &notes, plan->tail_size ? plan->data_end : 0) < 0)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the headers");
 	return 0;

@@ -22,8 +22,17 @@
 
 struct segment {
 	uint64_t vaddr, memsz; // target addresses
+	uint64_t wanted; // bytes of memory from vaddr on that the kernel's core has
+	uint64_t kept;   // that this one has: fewer where segments had to be shortened
 	uint64_t filesz;
 	uint64_t offset; // in the core
+};
+
+// What the caller wants of the core; the zeroed one is the kernel's core.
+struct plan_wishes {
+	const struct coresnap_note *notes; // written behind the kernel's
+	size_t n_notes;
+	uint64_t max_size; // CORESNAP_KEEP_SMALL: segments are shortened until the core fits; 0: none
 };
 
 struct plan {
@@ -35,12 +44,15 @@ struct plan {
 	size_t n_tags;
 	uint8_t tail[64];
 	size_t tail_size;
+	const struct arch *arch;
+	size_t page_size;
 	uint64_t tags_at;  // offset where the bytes of memory end and its tags begin
 	uint64_t data_end; // offset where the segments end and the tail begins
-	uint64_t size;     // of the whole core
+	uint64_t size;     // of the core
+	uint64_t whole;    // what it would be without wishes->max_size
 };
 
 int must_check plan_build(struct plan *plan, const struct snapshot *snapshot,
-			  struct coresnap_error *err);
+			  const struct plan_wishes *wishes, struct coresnap_error *err);
 
 #endif

@@ -20,13 +20,13 @@ Start = Callable[..., Program]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start ``programs/NAME.py ARGUMENT...`` with pipes as standard input and output."""
+    """Start ``programs/NAME.py ARGUMENT...`` in ``cwd``, with pipes as standard streams."""
     with contextlib.ExitStack() as stack:
 
-        def start_program(name: str, *arguments: object) -> Program:
+        def start_program(name: str, *arguments: object, cwd: Path | None = None) -> Program:
             argv = [sys.executable, str(PROGRAMS / f"{name}.py"), *map(str, arguments)]
             program = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=cwd
             )
             stack.callback(_end, program)
             return program

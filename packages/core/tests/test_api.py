@@ -207,6 +207,7 @@ def test_a_result_as_json(target: Program) -> None:
         "unreadable",
         "unmapped",
         "tags",
+        "limit",
     }
     for skip in values["skipped"]:
         assert int(skip["start"], 16) <= int(skip["end"], 16)

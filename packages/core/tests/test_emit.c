@@ -7,12 +7,14 @@
 
 #include "hand_snapshot.h"
 #include "own_image.h"
+#include "plan_limit.h"
 
 // Where the four mappings of the hand-made snapshot lie in this process.
 #define BASE ((uintptr_t)0x40000000)
 
 static struct hand h;
 static struct plan plan;
+static struct plan_wishes wishes;
 static struct mem mem;
 static struct sink sink;
 static struct emit emit;
@@ -34,6 +36,7 @@ static void begin(const struct arch *arch)
 	mem = (struct mem){ .arena = &h.arena, .image = &image, .list = extents };
 	emit = (struct emit){ .plan = &plan, .mem = &mem, .sink = &sink,
 			      .buffer = arena_alloc(&h.arena, EMIT_PIECE) };
+	emit_limit(&emit, 0, 0);
 	CHECK_EQ(sink_open(&sink, &to, 0, &err), 0);
 }
 
@@ -89,7 +92,7 @@ static void staged_pulled_and_holes(void)
 	fill(second, 3 * PAGE, 3);
 	for (size_t i = 0; i < 2; i++) {
 		begin(both[i]);
-		CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+		CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 		CHECK_EQ(emit_head(&emit, &err), 0);
 		CHECK_EQ(sink.pos, plan.head_size);
 		add(0, 0, 1, NULL);
@@ -122,7 +125,7 @@ static void pulled_in_pieces(void)
 	h.s.maps.n = 4;
 	h.maps[3] = hand_mapping((uintptr_t)m, pages, MAPPING_READ, pages * PAGE);
 	fill(m, pages * PAGE, 4);
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	add(3, 0, pages, NULL);
 	finish();
@@ -138,7 +141,7 @@ static void unreadable_page(void)
 	begin(&arch_x86_64);
 	fill(m, 3 * PAGE, 5);
 	munmap(m + PAGE, PAGE);
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	add(1, 0, 3, NULL);
 	extents[0].certain = true;
@@ -171,7 +174,7 @@ static void staged_tags(void)
 	h.maps[1].flags |= MAPPING_TAGGED;
 	h.maps[2].flags |= MAPPING_TAGGED;
 	h.maps[3].flags |= MAPPING_TAGGED;
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(plan.n_tags, 3);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	add(0, 0, 1, staged);
@@ -202,7 +205,7 @@ static void tags_that_cannot_be_read(void)
 	image.arch = &arch_aarch64;
 	h.maps[1].flags |= MAPPING_TAGGED;
 	fill(m, 3 * PAGE, 8);
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	add(1, 0, 1, NULL);
 	add(1, 2, 1, NULL);
@@ -218,7 +221,7 @@ static void tags_that_cannot_be_read(void)
 static void nothing_but_holes(void)
 {
 	begin(&arch_x86_64);
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	finish();
 	for (size_t i = 0; i < 4; i++)
@@ -238,7 +241,7 @@ static void tail(void)
 	CHECK(h.s.maps.list);
 	for (size_t i = 0; i < n; i++)
 		h.s.maps.list[i] = hand_mapping(BASE + i * 8192, 1, MAPPING_READ, i % 2 * PAGE);
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	extents[mem.n++] = (struct extent){ .start = BASE + 69999 * 8192,
 					    .end = BASE + 69999 * 8192 + PAGE, .bytes = staged };
@@ -255,7 +258,7 @@ static int emit_one(uint64_t start, uint64_t end)
 	static const uint8_t staged[8 * PAGE];
 
 	begin(&arch_x86_64);
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	extents[mem.n++] = (struct extent){ .start = start, .end = end, .bytes = staged };
 	err = (struct coresnap_error){ 0 };
@@ -287,7 +290,7 @@ static void extents_in_disorder(void)
 	static const uint8_t staged[PAGE];
 
 	begin(&arch_x86_64);
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	add(1, 1, 1, staged);
 	add(1, 0, 1, staged);
@@ -310,11 +313,123 @@ static void image_that_is_gone(void)
 	image = image_of(child);
 	kill(child, SIGKILL);
 	CHECK(waitpid(child, NULL, 0) == child);
-	CHECK_EQ(plan_build(&plan, &h.s, &err), 0);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
 	CHECK_EQ(emit_head(&emit, &err), 0);
 	add(1, 0, 1, NULL);
 	CHECK_EQ(emit_extents(&emit, 1, &err), -ESRCH);
 	CHECK_EQ(err.code, CORESNAP_E_TARGET_GONE);
+}
+
+// How long the file is and how much of it is bytes, with limits; in ours the pages 0 and 2 of the
+// second mapping and page 1 of the last one are there.
+static void check_limited(uint64_t max_size, uint64_t core_limit, uint64_t size, uint64_t written)
+{
+	static const uint8_t staged[PAGE] = { 42 };
+	int fd = -1;
+
+	begin(&arch_x86_64);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
+	emit_limit(&emit, max_size, core_limit);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	add(1, 0, 1, staged);
+	add(1, 2, 1, staged);
+	add(3, 1, 1, staged);
+	CHECK_EQ(emit_extents(&emit, mem.n, &err), 0);
+	CHECK_EQ(emit_tags(&emit, &err), 0);
+	CHECK_EQ(emit_tail(&emit, &err), 0);
+	CHECK_EQ(sink_finish(&sink, &fd, &err), 0);
+	CHECK_EQ(lseek(fd, 0, SEEK_END), size);
+	CHECK_EQ(sink.written, written);
+	CHECK_EQ(sink.pos, size);
+	close(fd);
+	arena_deinit(&h.arena);
+}
+
+static void cut_at_a_size(void)
+{
+	begin(&arch_x86_64);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
+	const uint64_t head = plan.head_size, size = plan.size;
+	const uint64_t first = plan.segments[1].offset, last = plan.segments[3].offset;
+
+	check_limited(0, 0, size, head + 3 * PAGE);
+	check_limited(size + 1, 0, size, head + 3 * PAGE);
+	check_limited(size, 0, size, head + 3 * PAGE);
+	check_limited(size - 1, 0, size - 1, head + 3 * PAGE - 1);
+	check_limited(last + PAGE, 0, last + PAGE, head + 2 * PAGE); // in a hole
+	check_limited(first + 1, 0, first + 1, head + 1);
+	check_limited(first, 0, first, head);
+	check_limited(head + 1, 0, head + 1, head);
+	check_limited(head, 0, head, head);
+	check_limited(256, 0, 256, 256);
+	check_limited(1, 0, 1, 1);
+}
+
+// The kernel counts bytes, not holes, and writes whole pages; where it stops the file ends.
+static void stopped_as_by_the_kernel(void)
+{
+	uint64_t counted;
+
+	begin(&arch_x86_64);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
+	CHECK_EQ(plan_limit_head(&plan, UINT64_MAX, &counted), plan.head_size);
+	const uint64_t head = plan.head_size, size = plan.size;
+	const uint64_t first = plan.segments[1].offset;
+
+	check_limited(0, counted + 4 * PAGE, size, head + 3 * PAGE);
+	check_limited(0, counted + 3 * PAGE, size, head + 3 * PAGE);
+	check_limited(0, counted + 3 * PAGE - 1, first + 3 * PAGE, head + 2 * PAGE);
+	check_limited(0, counted + PAGE, first + PAGE, head + PAGE);
+	check_limited(0, counted + PAGE - 1, head, head);
+	check_limited(0, 64, 64, 64);
+	check_limited(first + 2 * PAGE, counted + PAGE, first + PAGE, head + PAGE);
+	check_limited(first + 10, counted + PAGE, first + 10, head + 10);
+}
+
+// A hole at the very end is ended by a byte, which counts as well.
+static void a_last_hole_has_a_price(void)
+{
+	const struct mapping hole = hand_mapping(BASE + 0x40000, 2, MAPPING_READ, 2 * PAGE);
+	uint64_t counted;
+
+	for (uint64_t more = 0; more < 2; more++) {
+		int fd = -1;
+
+		begin(&arch_x86_64);
+		h.maps[0] = hole;
+		h.s.maps.n = 1;
+		CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
+		(void)plan_limit_head(&plan, UINT64_MAX, &counted);
+		emit_limit(&emit, 0, counted + more);
+		CHECK_EQ(emit_head(&emit, &err), 0);
+		CHECK_EQ(emit_tail(&emit, &err), 0);
+		CHECK_EQ(sink_finish(&sink, &fd, &err), 0);
+		CHECK_EQ(lseek(fd, 0, SEEK_END), more ? plan.size : plan.head_size);
+		close(fd);
+	}
+}
+
+// What a shortened segment does not keep is not read either.
+static void shortened_segments(void)
+{
+	static const uint8_t staged[3 * PAGE] = { 42 };
+	int fd = -1;
+
+	begin(&arch_x86_64);
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
+	wishes.max_size = plan.segments[0].offset + 4 * PAGE;
+	CHECK_EQ(plan_build(&plan, &h.s, &wishes, &err), 0);
+	wishes.max_size = 0;
+	CHECK_EQ(plan.segments[1].kept, PAGE);
+	CHECK_EQ(emit_head(&emit, &err), 0);
+	add(1, 0, 3, staged);
+	add(3, 0, 2, staged);
+	CHECK_EQ(emit_extents(&emit, mem.n, &err), 0);
+	CHECK_EQ(emit_tail(&emit, &err), 0);
+	CHECK_EQ(sink.written, plan.head_size + 3 * PAGE);
+	CHECK_EQ(sink_finish(&sink, &fd, &err), 0);
+	CHECK_EQ(lseek(fd, 0, SEEK_END), plan.size);
+	close(fd);
 }
 
 static const struct check_case cases[] = {
@@ -325,6 +440,10 @@ static const struct check_case cases[] = {
 	CASE(tags_that_cannot_be_read),
 	CASE(nothing_but_holes),
 	CASE(tail),
+	CASE(cut_at_a_size),
+	CASE(stopped_as_by_the_kernel),
+	CASE(a_last_hole_has_a_price),
+	CASE(shortened_segments),
 	CASE(extents_outside),
 	CASE(extents_in_disorder),
 	CASE(image_that_is_gone),

@@ -78,7 +78,8 @@ def test_an_error_keeps_its_fields_through_pickle() -> None:
 def test_an_incomplete_keeps_its_result_through_pickle() -> None:
     result = coresnap.DumpResult(
         method=coresnap.Method.STOP, pause_ns=1, threads=2, missed=1, segments=3, core_size=4,
-        bytes_read=5, bytes_written=6, bytes_skipped={}, skipped=(), n_skips=0, why_not=(),
+        whole_size=4, bytes_read=5, bytes_written=6, bytes_skipped={}, skipped=(), n_skips=0,
+        why_not=(),
     )  # fmt: skip
     copy = pickle.loads(pickle.dumps(coresnap.Incomplete("one thread", result=result)))
     assert copy.result == result
@@ -103,6 +104,12 @@ def test_an_extension_of_another_version_is_refused_at_import() -> None:
         {"stop_timeout": 0},
         {"stop_timeout": float("nan")},
         {"stop_timeout": float("inf")},
+        {"max_size": 0},
+        {"keep": "small-first"},
+        {"keep": "large-first", "max_size": 5},
+        {"core_limit": 100},
+        {"notes": [("a\0b", 1, b"")]},
+        {"notes": [("a", -1, b"")]},
     ],
     ids=str,
 )

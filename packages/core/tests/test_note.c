@@ -13,7 +13,7 @@ static struct cursor build(const struct snapshot *s)
 {
 	struct notes notes;
 
-	CHECK_EQ(notes_build(&notes, s), 0);
+	CHECK_EQ(notes_build(&notes, s, NULL, 0), 0);
 	return (struct cursor){ .at = notes.bytes, .end = notes.bytes + notes.size };
 }
 

@@ -11,7 +11,7 @@ static struct plan build(const struct snapshot *s)
 {
 	struct coresnap_error err = { 0 };
 	struct plan plan;
-	const int ret = plan_build(&plan, s, &err);
+	const int ret = plan_build(&plan, s, &(struct plan_wishes){ 0 }, &err);
 
 	if (ret < 0)
 		fprintf(stderr, "%s\n", err.what);
@@ -24,7 +24,7 @@ static int refused(const struct snapshot *s)
 {
 	struct coresnap_error err = { 0 };
 	struct plan plan;
-	const int ret = plan_build(&plan, s, &err);
+	const int ret = plan_build(&plan, s, &(struct plan_wishes){ 0 }, &err);
 
 	CHECK(ret < 0);
 	CHECK_EQ(err.code, CORESNAP_E_FAILED);

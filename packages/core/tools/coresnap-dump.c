@@ -33,6 +33,9 @@ static const char help[] =
 	"      --strict-timeouts   leave interrupted waits with a timeout to fail with EINTR\n"
 	"      --stage-budget N    bytes of memory that stop may use to shorten the pause\n"
 	"      --stop-timeout S    seconds to wait for threads to stop (default 1)\n"
+	"      --max-size N        cut the core after N bytes\n"
+	"      --keep small-first  with --max-size: shorten the largest segments instead\n"
+	"      --core-limit N      stop where the kernel would with RLIMIT_CORE of N bytes\n"
 	"      --undumpable        dump also what the kernel would refuse to dump\n"
 	"  -f, --force             replace an existing file\n"
 	"      --json              tell what was done as one JSON object on standard output\n"
@@ -80,6 +83,12 @@ static bool parse_number(const char *text, int base, uint64_t *ret)
 	return true;
 }
 
+// -1: go on; else the exit code. 0 bytes would be no limit, which nobody means who asks for one.
+static int parse_size(const char *text, uint64_t *ret)
+{
+	return parse_number(text, 10, ret) && *ret ? -1 : usage("no number of bytes", text);
+}
+
 static bool parse_seconds(const char *text, uint64_t *ret_ns)
 {
 	char *end;
@@ -107,6 +116,9 @@ enum {
 	OPT_STRICT,
 	OPT_BUDGET,
 	OPT_TIMEOUT,
+	OPT_MAX_SIZE,
+	OPT_KEEP,
+	OPT_CORE_LIMIT,
 	OPT_UNDUMPABLE,
 	OPT_JSON,
 	OPT_HELP,
@@ -120,6 +132,9 @@ static const struct option long_options[] = {
 	{ "strict-timeouts", no_argument, NULL, OPT_STRICT },
 	{ "stage-budget", required_argument, NULL, OPT_BUDGET },
 	{ "stop-timeout", required_argument, NULL, OPT_TIMEOUT },
+	{ "max-size", required_argument, NULL, OPT_MAX_SIZE },
+	{ "keep", required_argument, NULL, OPT_KEEP },
+	{ "core-limit", required_argument, NULL, OPT_CORE_LIMIT },
 	{ "undumpable", no_argument, NULL, OPT_UNDUMPABLE },
 	{ "force", no_argument, NULL, 'f' },
 	{ "json", no_argument, NULL, OPT_JSON },
@@ -155,9 +170,15 @@ static int parse_option(int option, struct arguments *args)
 		options->flags |= CORESNAP_STRICT_TIMEOUTS;
 		return -1;
 	case OPT_BUDGET:
-		return parse_number(optarg, 10, &options->stage_budget) ?
-			       -1 :
-			       usage("no number of bytes", optarg);
+		return parse_size(optarg, &options->stage_budget);
+	case OPT_MAX_SIZE:
+		return parse_size(optarg, &options->max_size);
+	case OPT_KEEP:
+		options->keep = CORESNAP_KEEP_SMALL;
+		return strcmp(optarg, "small-first") == 0 ? -1 :
+							    usage("no order of keeping", optarg);
+	case OPT_CORE_LIMIT:
+		return parse_size(optarg, &options->core_limit);
 	case OPT_TIMEOUT:
 		return parse_seconds(optarg, &options->stop_timeout_ns) ?
 			       -1 :
@@ -244,11 +265,12 @@ static void print_json(FILE *to, const struct coresnap_result *result, const cha
 {
 	fprintf(to,
 		"{\"schema\": 1, \"method\": \"%s\", \"pause_ns\": %llu, \"threads\": %u, "
-		"\"missed\": %u, \"segments\": %u, \"core_size\": %llu, \"bytes_read\": %llu, "
-		"\"bytes_written\": %llu, \"bytes_skipped\": {",
+		"\"missed\": %u, \"segments\": %u, \"core_size\": %llu, \"whole_size\": %llu, "
+		"\"bytes_read\": %llu, \"bytes_written\": %llu, \"bytes_skipped\": {",
 		coresnap_method_name(result->method), (unsigned long long)result->pause_ns,
 		result->threads, result->missed, result->segments,
-		(unsigned long long)result->core_size, (unsigned long long)result->bytes_read,
+		(unsigned long long)result->core_size, (unsigned long long)result->whole_size,
+		(unsigned long long)result->bytes_read,
 		(unsigned long long)result->bytes_written);
 	for (int reason = 0; reason < CORESNAP_SKIP_REASONS; reason++)
 		if (reason != CORESNAP_SKIP_THREAD)
@@ -289,6 +311,9 @@ static void print_text(const struct arguments *args, const struct coresnap_resul
 	fprintf(stderr, "%llu bytes read, %llu written, core of %llu bytes\n",
 		(unsigned long long)result->bytes_read, (unsigned long long)result->bytes_written,
 		(unsigned long long)result->core_size);
+	if (result->whole_size > result->core_size)
+		fprintf(stderr, "limited: the whole core has %llu bytes\n",
+			(unsigned long long)result->whole_size);
 	if (path) {
 		fputs("wrote ", stderr);
 		put_escaped(stderr, path);

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Values of options: numbers with units, as click callbacks."""
+"""Values of options: numbers with units and the like, as click callbacks."""
 
 from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import click
 
@@ -29,6 +30,32 @@ def number(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
     if value is not None and parsed is None:
         raise click.BadParameter(f"{value!r} is not a number like 51, 0x33 or 64M")
     return parsed
+
+
+def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A positive number of bytes."""
+    parsed = number(ctx, param, value)
+    if parsed == 0:
+        raise click.BadParameter("0 bytes would be no core; leave the option out for no limit")
+    return parsed
+
+
+def notes(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, int, bytes]]:
+    """Notes as OWNER:TYPE:FILE: owner, type and the file's content."""
+    found = []
+    for value in values:
+        owner, _, rest = value.partition(":")
+        number, _, file = rest.partition(":")
+        kind = parse_number(number)
+        if not (owner and file) or kind is None or kind >= 2**32:
+            raise click.BadParameter(f"{value!r} is not like example.org:1:build.txt")
+        try:
+            found.append((owner, kind, Path(file).read_bytes()))
+        except OSError as error:
+            raise click.BadParameter(f"{file!r} cannot be read: {error.strerror}") from error
+    return found
 
 
 def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

@@ -2,7 +2,7 @@
 """ELF cores of processes that keep running."""
 
 from ._version import __version__
-from .api import Destination, dump, dump_self, open_stream
+from .api import Destination, OwnNote, dump, dump_self, open_stream
 from .corefile import (
     AddressMissing,
     Core,
@@ -36,7 +36,7 @@ from .errors import (
     TargetGone,
     UsageError,
 )
-from .result import DumpResult, Method, Progress, Refusal, Skip, SkipReason
+from .result import DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
 from .stream import DumpStream
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "Failed",
     "Header",
     "Incomplete",
+    "Keep",
     "MappedFile",
     "Mapping",
     "Method",
@@ -66,6 +67,7 @@ __all__ = [
     "NotACore",
     "NotPermitted",
     "Note",
+    "OwnNote",
     "PrPsInfo",
     "PrStatus",
     "Progress",

@@ -11,11 +11,15 @@ How signals and exceptions cross the library, which runs without the GIL:
    cffi hands it to _keep_exception() and returns 1 to the library.
 6. The library undoes the dump: the target runs on, what was written is deleted.
 7. run() raises the kept exception.
+
+A caller's on_stopped runs in a thread of its own, since the thread in run() waits for the library:
+that thread listens, without the GIL, until the library asks (callback.h).
 """
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +27,7 @@ from typing import Any, BinaryIO, Final
 
 from . import errors
 from ._version import __version__
-from .result import DumpResult, Method, Progress, Refusal, Skip, SkipReason
+from .result import DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
 
 try:
     from ._core import ffi, lib
@@ -64,6 +68,11 @@ REASONS: Final[Mapping[SkipReason, int]] = {
     SkipReason.THREAD: lib.CORESNAP_SKIP_THREAD,
     SkipReason.UNMAPPED: lib.CORESNAP_SKIP_UNMAPPED,
     SkipReason.TAGS: lib.CORESNAP_SKIP_TAGS,
+    SkipReason.LIMIT: lib.CORESNAP_SKIP_LIMIT,
+}
+KEEPS: Final[Mapping[Keep, int]] = {
+    Keep.FIRST: lib.CORESNAP_KEEP_FIRST,
+    Keep.SMALL_FIRST: lib.CORESNAP_KEEP_SMALL,
 }
 _METHOD_OF: Final = {number: method for method, number in METHODS.items()}
 _REASON_OF: Final = {number: reason for reason, number in REASONS.items()}
@@ -88,13 +97,22 @@ class Options:
     undumpable: bool
     stage_budget: int | None
     stop_timeout_ns: int | None
+    max_size: int | None
+    keep: Keep
+    core_limit: int | None
+    notes: tuple[tuple[bytes, int, bytes], ...]
 
 
 class Dump:
     """One dump, which any thread may cancel while another one runs it."""
 
-    def __init__(self, on_progress: Callable[[Progress], None] | None = None) -> None:
+    def __init__(
+        self,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_stopped: Callable[[], bool | None] | None = None,
+    ) -> None:
         self.on_progress = on_progress
+        self._on_stopped = on_stopped
         self.raised: BaseException | None = None
         self._callback = ffi.new("struct callback *")
 
@@ -113,17 +131,19 @@ class Dump:
         path = ffi.NULL if to.path is None else ffi.new("char[]", to.path)
         skips = ffi.new("struct coresnap_skip[]", MAX_SKIPS)
         c_to = _output(to, path)
-        c_options = _options(options, skips)
-        lib.callback_install(self._callback, c_options)
+        notes, _texts = _notes(options)
+        c_options = _options(options, skips, notes)
+        lib.callback_install(self._callback, c_options, self._on_stopped is not None)
         c_error = ffi.new("struct coresnap_error *")
         c_result = ffi.new("struct coresnap_result *")
         c_result.size = ffi.sizeof("struct coresnap_result")
         c_result.memory_fd = -1
         try:
-            if pid is None:
-                code = lib.coresnap_dump_self(c_to, c_options, c_result, c_error)
-            else:
-                code = lib.coresnap_dump(pid, c_to, c_options, c_result, c_error)
+            with self._listening():
+                if pid is None:
+                    code = lib.coresnap_dump_self(c_to, c_options, c_result, c_error)
+                else:
+                    code = lib.coresnap_dump(pid, c_to, c_options, c_result, c_error)
             raised, self.raised = self.raised, None
             if raised is not None:
                 raise raised
@@ -138,6 +158,30 @@ class Dump:
                 os.close(c_result.memory_fd)
         assert result is not None
         return result
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """With a thread that answers the library's question, if there is a function to ask."""
+        if self._on_stopped is None:
+            yield
+            return
+        # A daemon: when the dump is given up, the caller's function may go on for any time.
+        threading.Thread(target=self._answer, name="coresnap-stopped", daemon=True).start()
+        try:
+            yield
+        finally:
+            lib.callback_answer(self._callback, 1)
+
+    def _answer(self) -> None:
+        assert self._on_stopped is not None
+        if not lib.callback_listen(self._callback):
+            return
+        refused = True
+        try:
+            refused = self._on_stopped() is False
+        except BaseException as error:  # noqa: BLE001 (raised again by run())
+            self.raised = error
+        lib.callback_answer(self._callback, refused)
 
 
 def _keep_exception(
@@ -190,7 +234,7 @@ def _output(to: Output, path: Any) -> Any:
     return ffi.new("struct coresnap_output *", {"kind": kind, "path": path, "fd": fd})
 
 
-def _options(options: Options, skips: Any) -> Any:
+def _options(options: Options, skips: Any, notes: Any) -> Any:
     flags = 0
     if options.strict_timeouts:
         flags |= lib.CORESNAP_STRICT_TIMEOUTS
@@ -211,8 +255,24 @@ def _options(options: Options, skips: Any) -> Any:
             "stop_timeout_ns": options.stop_timeout_ns or 0,
             "skips": skips,
             "max_skips": MAX_SKIPS,
+            "max_size": options.max_size or 0,
+            "keep": KEEPS[options.keep],
+            "core_limit": options.core_limit or 0,
+            "notes": notes,
+            "n_notes": len(options.notes),
         },
     )
+
+
+def _notes(options: Options) -> tuple[Any, list[Any]]:
+    """The notes as the library takes them, and what must live as long."""
+    names = [ffi.new("char[]", owner) for owner, _, _ in options.notes]
+    texts = [ffi.from_buffer(desc) for _, _, desc in options.notes]
+    notes = [
+        {"name": name, "type": number, "size": len(desc), "desc": text}
+        for name, text, (_, number, desc) in zip(names, texts, options.notes, strict=True)
+    ]
+    return ffi.new("struct coresnap_note[]", notes), [*names, *texts]
 
 
 def _result(c_result: Any, skips: Any, to: Output) -> DumpResult:
@@ -228,6 +288,7 @@ def _result(c_result: Any, skips: Any, to: Output) -> DumpResult:
         missed=c_result.missed,
         segments=c_result.segments,
         core_size=c_result.core_size,
+        whole_size=c_result.whole_size,
         bytes_read=c_result.bytes_read,
         bytes_written=c_result.bytes_written,
         bytes_skipped={

@@ -4,12 +4,12 @@
 import math
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from ._ffi import Dump, Options, Output
 from .errors import UsageError
-from .result import DumpResult, Method, Progress
+from .result import DumpResult, Keep, Method, Progress
 from .stream import DumpStream
 
 
@@ -24,6 +24,9 @@ Destination: TypeAlias = (
 )
 """Where a core goes: a new file's path, an open descriptor or file object, or memory (None)."""
 
+OwnNote: TypeAlias = tuple[str | bytes, int, bytes]
+"""A note of one's own: its owner, a name that the kernel does not use, its type, its content."""
+
 
 def dump(
     pid: int,
@@ -36,6 +39,11 @@ def dump(
     undumpable: bool = False,
     stage_budget: int | None = None,
     stop_timeout: float | None = None,
+    max_size: int | None = None,
+    keep: Keep | str = Keep.FIRST,
+    core_limit: int | None = None,
+    notes: Sequence[OwnNote] = (),
+    on_stopped: Callable[[], bool | None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpResult:
     """Write an ELF core of process ``pid``, which runs on; for this process see dump_self().
@@ -53,6 +61,12 @@ def dump(
     ``undumpable``: dump also what the kernel would refuse to dump (setuid, PR_SET_DUMPABLE 0).
     ``stage_budget``: bytes of memory that method stop may take; an eighth of what is available.
     ``stop_timeout``: seconds to wait for threads to stop; one second.
+    ``max_size``: the core has so many bytes at most; the result's whole_size is what it would have.
+    ``keep``: what of it is kept then, the file's beginning or the smaller segments.
+    ``core_limit``: bytes as the kernel counts them against RLIMIT_CORE; at least a page.
+    ``notes``: notes of one's own, behind the kernel's.
+    ``on_stopped``: called once when all threads of the target stand still, in a thread of its own;
+    the pause lasts until it returns. False, or what it raises, gives the dump up.
     ``on_progress``: called in this thread about every 20 ms; a short dump may never call it. What
     it raises cancels the dump and is raised by this function.
 
@@ -64,10 +78,23 @@ def dump(
     run at the same time. Called in the main thread, it runs the program's signal handlers within
     some 20 ms; what they raise (KeyboardInterrupt) cancels the dump and is raised.
     """
-    options = _options(
-        method, filter, strict_timeouts, force, undumpable, stage_budget, stop_timeout
+    options = Options(
+        method=_method(method),
+        filter=_filter(filter),
+        strict_timeouts=strict_timeouts,
+        force=force,
+        undumpable=undumpable,
+        stage_budget=_size("stage_budget", stage_budget),
+        stop_timeout_ns=_stop_timeout_ns(stop_timeout),
+        max_size=_size("max_size", max_size),
+        keep=_keep(keep),
+        core_limit=_size("core_limit", core_limit),
+        notes=tuple(map(_note, notes)),
     )
-    return Dump(on_progress).run(_pid(pid), _output(to), options)
+    number = _pid(pid)
+    if number == os.getpid():
+        _refuse_to_ask(on_stopped)
+    return Dump(on_progress, on_stopped).run(number, _output(to), options)
 
 
 def dump_self(
@@ -80,17 +107,31 @@ def dump_self(
     undumpable: bool = False,
     stage_budget: int | None = None,
     stop_timeout: float | None = None,
+    max_size: int | None = None,
+    keep: Keep | str = Keep.FIRST,
+    core_limit: int | None = None,
+    notes: Sequence[OwnNote] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpResult:
     """Write an ELF core of this process, all threads included; the calling thread comes first.
 
-    Arguments and errors are those of dump(). All other threads, Python's and others, are stopped
-    for the pause; on_progress and signal handlers run only after it. Do not give a pipe that this
-    same process reads: with method stop nobody would read it; open_stream() takes care of that.
-    Calls from several threads wait for each other.
+    Arguments and errors are those of dump(), but for on_stopped. All other threads, Python's and
+    others, are stopped for the pause; on_progress and signal handlers run only after it. Do not
+    give a pipe that this same process reads: with method stop nobody would read it; open_stream()
+    takes care of that. Calls from several threads wait for each other.
     """
-    options = _options(
-        method, filter, strict_timeouts, force, undumpable, stage_budget, stop_timeout
+    options = Options(
+        method=_method(method),
+        filter=_filter(filter),
+        strict_timeouts=strict_timeouts,
+        force=force,
+        undumpable=undumpable,
+        stage_budget=_size("stage_budget", stage_budget),
+        stop_timeout_ns=_stop_timeout_ns(stop_timeout),
+        max_size=_size("max_size", max_size),
+        keep=_keep(keep),
+        core_limit=_size("core_limit", core_limit),
+        notes=tuple(map(_note, notes)),
     )
     return Dump(on_progress).run(None, _output(to), options)
 
@@ -104,6 +145,11 @@ def open_stream(
     undumpable: bool = False,
     stage_budget: int | None = None,
     stop_timeout: float | None = None,
+    max_size: int | None = None,
+    keep: Keep | str = Keep.FIRST,
+    core_limit: int | None = None,
+    notes: Sequence[OwnNote] = (),
+    on_stopped: Callable[[], bool | None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpStream:
     """Open the core of process ``pid`` (None: of this one) for reading, while it is written.
@@ -115,11 +161,22 @@ def open_stream(
     is always taken by method fork, since a stopped process could not read it: UsageError for
     method stop. The other arguments are those of dump().
     """
-    options = _options(
-        method, filter, strict_timeouts, False, undumpable, stage_budget, stop_timeout
+    options = Options(
+        method=_method(method),
+        filter=_filter(filter),
+        strict_timeouts=strict_timeouts,
+        force=False,
+        undumpable=undumpable,
+        stage_budget=_size("stage_budget", stage_budget),
+        stop_timeout_ns=_stop_timeout_ns(stop_timeout),
+        max_size=_size("max_size", max_size),
+        keep=_keep(keep),
+        core_limit=_size("core_limit", core_limit),
+        notes=tuple(map(_note, notes)),
     )
     if pid is not None and (other := _pid(pid)) != os.getpid():
-        return DumpStream(other, options, Dump(on_progress))
+        return DumpStream(other, options, Dump(on_progress, on_stopped))
+    _refuse_to_ask(on_stopped)
     return DumpStream(None, _readable_by_self(options), Dump(on_progress))
 
 
@@ -130,6 +187,14 @@ def _readable_by_self(options: Options) -> Options:
             remedy="use method fork, or dump_self() to a file or to memory",
         )
     return Options(**{**vars(options), "method": Method.FORK})
+
+
+def _refuse_to_ask(on_stopped: object) -> None:
+    if on_stopped is not None:
+        raise UsageError(
+            "on_stopped cannot run in a process that stands still itself",
+            remedy="leave it out, or dump another process",
+        )
 
 
 def _pid(pid: int) -> int:
@@ -189,26 +254,6 @@ def _fileno(file: SupportsFileno) -> int:
     return _fd(fd)
 
 
-def _options(
-    method: Method | str,
-    filter_bits: int | None,
-    strict_timeouts: bool,
-    force: bool,
-    undumpable: bool,
-    stage_budget: int | None,
-    stop_timeout: float | None,
-) -> Options:
-    return Options(
-        method=_method(method),
-        filter=_filter(filter_bits),
-        strict_timeouts=strict_timeouts,
-        force=force,
-        undumpable=undumpable,
-        stage_budget=_stage_budget(stage_budget),
-        stop_timeout_ns=_stop_timeout_ns(stop_timeout),
-    )
-
-
 def _method(method: Method | str) -> Method:
     try:
         return Method(method)
@@ -226,12 +271,29 @@ def _filter(bits: int | None) -> int | None:
     return bits
 
 
-def _stage_budget(size: int | None) -> int | None:
+def _size(name: str, size: int | None) -> int | None:
     if size is not None and not 0 < operator.index(size) < 2**64:
-        raise UsageError(
-            f"stage_budget {size} is no number of bytes", remedy="give a positive number"
-        )
+        raise UsageError(f"{name} {size} is no number of bytes", remedy="give a positive number")
     return size
+
+
+def _keep(keep: Keep | str) -> Keep:
+    try:
+        return Keep(keep)
+    except ValueError:
+        raise UsageError(
+            f"there is no order of keeping {keep!r}", remedy=f"use one of {', '.join(Keep)}"
+        ) from None
+
+
+def _note(note: OwnNote) -> tuple[bytes, int, bytes]:
+    owner, number, desc = note
+    name = os.fsencode(owner)
+    if b"\0" in name:
+        raise UsageError(f"{owner!r} is no owner of a note", remedy="leave the NUL out")
+    if not 0 <= operator.index(number) < 2**32:
+        raise UsageError(f"{number} is no type of a note", remedy="give a number of 32 bits")
+    return name, number, bytes(desc)
 
 
 def _stop_timeout_ns(seconds: float | None) -> int | None:

@@ -41,6 +41,17 @@ class SkipReason(enum.StrEnum):
     """Shared memory that the target has not mapped in; reading it would make it."""
     TAGS = "tags"
     """The bytes are there, their allocation tags are not (AArch64's MTE)."""
+    LIMIT = "limit"
+    """Behind ``max_size`` or ``core_limit``."""
+
+
+class Keep(enum.StrEnum):
+    """What of a core is kept when it is larger than ``max_size``."""
+
+    FIRST = "first"
+    """Its beginning: the file is cut at that size."""
+    SMALL_FIRST = "small-first"
+    """The smaller segments: the largest ones are shortened or have no bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +102,8 @@ class DumpResult:
     """PT_LOAD headers: one per mapping."""
     core_size: int
     """Apparent size of the core, holes included."""
+    whole_size: int
+    """What core_size would be without ``max_size`` and ``core_limit``."""
     bytes_read: int
     """Bytes read from the target's memory."""
     bytes_written: int
@@ -121,6 +134,7 @@ class DumpResult:
             "missed": self.missed,
             "segments": self.segments,
             "core_size": self.core_size,
+            "whole_size": self.whole_size,
             "bytes_read": self.bytes_read,
             "bytes_written": self.bytes_written,
             "bytes_skipped": {reason.value: n for reason, n in self.bytes_skipped.items()},

@@ -7,6 +7,8 @@ struct callback {
 	...;
 };
 
-void callback_install(struct callback *callback, struct coresnap_options *options);
+void callback_install(struct callback *callback, struct coresnap_options *options, int asks);
+int callback_listen(struct callback *callback);
+void callback_answer(struct callback *callback, int answer);
 
 extern "Python" int callback_python(const struct coresnap_progress *progress, void *handle);

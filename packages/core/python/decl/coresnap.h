@@ -41,7 +41,14 @@ enum coresnap_skip_reason {
 	CORESNAP_SKIP_THREAD,
 	CORESNAP_SKIP_UNMAPPED,
 	CORESNAP_SKIP_TAGS,
+	CORESNAP_SKIP_LIMIT,
 	CORESNAP_SKIP_REASONS,
+	...
+};
+
+enum coresnap_keep {
+	CORESNAP_KEEP_FIRST,
+	CORESNAP_KEEP_SMALL,
 	...
 };
 
@@ -78,6 +85,14 @@ struct coresnap_progress {
 	...;
 };
 
+struct coresnap_note {
+	const char *name;
+	unsigned int type;
+	size_t size;
+	const void *desc;
+	...;
+};
+
 struct coresnap_options {
 	size_t size;
 	int method;
@@ -87,6 +102,11 @@ struct coresnap_options {
 	uint64_t stop_timeout_ns;
 	struct coresnap_skip *skips;
 	size_t max_skips;
+	uint64_t max_size;
+	int keep;
+	uint64_t core_limit;
+	const struct coresnap_note *notes;
+	size_t n_notes;
 	...;
 };
 
@@ -119,6 +139,7 @@ struct coresnap_result {
 	int memory_fd;
 	unsigned int n_refusals;
 	struct coresnap_refusal why_not[...];
+	uint64_t whole_size;
 	...;
 };
 

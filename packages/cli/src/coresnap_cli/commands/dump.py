@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,26 @@ Examples:
 @click.option(
     "--stage-budget", callback=units.number, metavar="BYTES",
     help="Memory that the method stop may use (64M, 2G).  [default: 1/8 of what is available]",
+)  # fmt: skip
+@click.option(
+    "--max-size", callback=units.size, metavar="BYTES",
+    help="Cut the core after so many bytes (64M, 2G).",
+)  # fmt: skip
+@click.option(
+    "--keep", type=click.Choice(["first", "small-first"]), default="first", show_default=True,
+    help="With --max-size: the beginning of the file, or the smaller segments whole.",
+)  # fmt: skip
+@click.option(
+    "--core-limit", callback=units.size, metavar="BYTES",
+    help="Stop where the kernel would with this limit (ulimit -c), which counts no holes.",
+)  # fmt: skip
+@click.option(
+    "--note", "notes", callback=units.notes, metavar="OWNER:TYPE:FILE", multiple=True,
+    help="Add a note with a file's content behind those of the kernel, as example.org:1:build.txt.",
+)  # fmt: skip
+@click.option(
+    "--on-stopped", metavar="COMMAND",
+    help="Run this by sh while the process stands still; if it fails there is no core.",
 )  # fmt: skip
 @click.option(
     "--stop-timeout", callback=units.seconds, metavar="SECONDS",
@@ -195,8 +217,22 @@ def _dump_one(job: Job, options: dict[str, Any], report: Any) -> coresnap.DumpRe
         undumpable=options["undumpable"],
         stage_budget=options["stage_budget"],
         stop_timeout=options["stop_timeout"],
+        max_size=options["max_size"],
+        keep=options["keep"],
+        core_limit=options["core_limit"],
+        notes=options["notes"],
+        on_stopped=_asking(options["on_stopped"], job.pid),
         on_progress=report,
     )
+
+
+def _asking(command: str | None, pid: int) -> Callable[[], bool] | None:
+    if command is None:
+        return None
+    argv = ["/bin/sh", "-c", command]
+    environment = os.environ | {"CORESNAP_PID": str(pid)}
+    # Its output must not get into a core on standard output.
+    return lambda: subprocess.run(argv, env=environment, stdout=2, check=False).returncode == 0
 
 
 def error_fields(error: coresnap.CoresnapError) -> dict[str, Any]:
@@ -238,10 +274,13 @@ def summary(result: coresnap.DumpResult, job: Job, asked: str) -> list[str]:
     left_out = f"{talk.size(sum(skipped.values()))} skipped" + (f" ({reasons})" if reasons else "")
     written = talk.size(result.bytes_written)
     amounts = f"{talk.size(result.bytes_read)} read, {left_out}, {written} written"
+    size = talk.size(result.core_size)
+    if result.core_size < result.whole_size:
+        size += f" of {talk.size(result.whole_size)}"
     lines += [
         f"pause   {talk.milliseconds(result.pause_ns)}, {_threads(result.threads)}{missed}",
         f"bytes   {amounts}",
-        f"core    {job.place} ({talk.size(result.core_size)}, {result.segments} segments)",
+        f"core    {job.place} ({size}, {result.segments} segments)",
     ]
     if result.bytes_skipped.get(coresnap.SkipReason.UNMAPPED):
         lines.append(

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "options.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "sys.h"
+
+// The kernel refuses no note; what is larger than this is a mistake of the caller.
+#define MAX_NOTES_SIZE (256u << 20)
+
+static int copy_known(struct coresnap_options *to, const struct coresnap_options *from,
+		      struct coresnap_error *err)
+{
+	*to = (struct coresnap_options){ .size = sizeof(*to) };
+	if (!from)
+		return 0;
+	if (from->size < offsetof(struct coresnap_options, filter))
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "coresnap_options.size is %zu: set it to sizeof(struct "
+				 "coresnap_options)",
+				 from->size);
+	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
+	for (size_t i = sizeof(*to); i < from->size; i++)
+		if (((const char *)from)[i])
+			return error_set(err, CORESNAP_E_USAGE, E2BIG,
+					 "the options ask for what this version (" CORESNAP_VERSION
+					 ") does not know");
+	to->size = sizeof(*to);
+	return 0;
+}
+
+static int check_limits(const struct coresnap_options *options, struct coresnap_error *err)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	if (options->keep < CORESNAP_KEEP_FIRST || options->keep > CORESNAP_KEEP_SMALL)
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "there is no order of keeping number %d", options->keep);
+	if (options->keep && !options->max_size) {
+		error_remedy(err, "Give a largest size as well");
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "an order of keeping is given, and no size that the core must not "
+				 "exceed");
+	}
+	// do_coredump() in fs/coredump.c: min_coredump, which is a page.
+	if (options->core_limit && options->core_limit < page) {
+		error_remedy(err, "Give at least %llu bytes", (unsigned long long)page);
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "with a limit of %llu bytes the kernel would write no core",
+				 (unsigned long long)options->core_limit);
+	}
+	return 0;
+}
+
+static int check_notes(const struct coresnap_options *options, struct coresnap_error *err)
+{
+	uint64_t total = 0;
+
+	if (options->n_notes && !options->notes)
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "%zu notes are promised, and none is given", options->n_notes);
+	for (size_t i = 0; i < options->n_notes; i++) {
+		const struct coresnap_note *note = &options->notes[i];
+
+		if (!note->name || (note->size && !note->desc))
+			return error_set(err, CORESNAP_E_USAGE, EINVAL, "note number %zu has no %s",
+					 i, note->name ? "content" : "name");
+		total += strlen(note->name);
+		if (total > MAX_NOTES_SIZE || note->size > MAX_NOTES_SIZE - total)
+			return error_set(err, CORESNAP_E_USAGE, E2BIG,
+					 "the notes have more than %u bytes", MAX_NOTES_SIZE);
+		total += note->size;
+	}
+	return 0;
+}
+
+int options_read(struct coresnap_options *to, const struct coresnap_options *from,
+		 struct coresnap_error *err)
+{
+	const unsigned int known =
+		CORESNAP_STRICT_TIMEOUTS | CORESNAP_FORCE | CORESNAP_UNDUMPABLE | CORESNAP_FILTER;
+	int ret = copy_known(to, from, err);
+
+	if (ret < 0)
+		return ret;
+	if (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_FORK)
+		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no method number %d",
+				 to->method);
+	if (to->flags & ~known)
+		return error_set(err, CORESNAP_E_USAGE, EINVAL, "unknown flags 0x%x in the options",
+				 to->flags & ~known);
+	if (!to->skips)
+		to->max_skips = 0;
+	ret = check_limits(to, err);
+	return ret < 0 ? ret : check_notes(to, err);
+}
