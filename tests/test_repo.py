@@ -161,7 +161,7 @@ def test_each_dependency_has_its_reason() -> None:
     for package in ("core", "cli"):
         text = (ROOT / f"packages/{package}/pyproject.toml").read_text("utf-8")
         for dependency in tomllib.loads(text)["project"]["dependencies"]:
-            needed = re.split(r"[^\w-]", dependency)[0]
+            needed = re.split(r"[^\w.-]", dependency)[0]
             if needed != "coresnap":
                 assert (ROOT / f"docs/decisions/{needed}.md").exists(), needed
 

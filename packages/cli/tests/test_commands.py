@@ -344,3 +344,18 @@ def test_notes_and_the_command_while_stopped(tmp_path: Path) -> None:
     with coresnap.Core(tmp_path / "core") as core:
         note = core.notes[-1]
         assert (note.owner, note.type, note.desc) == ("example.org", 7, b"built on monday\n")
+
+
+@pytest.mark.parametrize("how", ["zstd", "lz4:-10", "gzip:1"])
+def test_compressed_cores_are_read_as_they_are(tmp_path: Path, how: str) -> None:
+    command = Command(tmp_path)
+    with started("target") as target:
+        harmless(command("dump", target.pid, "-o", "core", "--compress", how))
+    for words in ("info", "threads", "maps", "notes"):
+        done = command(words, "core")
+        harmless(done)
+        assert str(target.pid).encode() in done.out or words in ("maps", "notes")
+    done = command("debug", "core", "--batch", "--", "-ex", "info threads")
+    harmless(done)
+    assert f"LWP {target.pid}".encode() in done.out
+    assert "decompressed" in done.err

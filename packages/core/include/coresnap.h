@@ -120,6 +120,14 @@ enum coresnap_keep {
 	CORESNAP_KEEP_SMALL = 1,
 };
 
+/** How a core is compressed while it is written. */
+enum coresnap_compression {
+	CORESNAP_COMPRESS_NONE = 0,
+	CORESNAP_COMPRESS_ZSTD = 1, /* levels -7 to 19 */
+	CORESNAP_COMPRESS_LZ4 = 2,  /* level 1, and -1 to -65537, which are faster */
+	CORESNAP_COMPRESS_GZIP = 3, /* levels 1 to 9 */
+};
+
 /** A note of the caller's, written behind the kernel's own. Everything is borrowed. */
 struct coresnap_note {
 	const char *name;  /* the owner; not one that the kernel uses (CORE, LINUX) */
@@ -166,6 +174,11 @@ struct coresnap_options {
 	size_t n_notes;
 	coresnap_stopped_fn stopped; /* or NULL */
 	void *stopped_arg;
+	/* What programs like zstd -d and lz4 -d read. Made of frames of 4 MiB by as many threads as
+	 * there are processors, 8 at most, each of which takes about 10 MiB. Sizes in limits and
+	 * results are of the core, before it is compressed, but for bytes_written. */
+	int compression; /* enum coresnap_compression */
+	int level;       /* 0: 3 for zstd, 1 for lz4, 6 for gzip */
 };
 
 /** Kinds of output. */
@@ -249,6 +262,7 @@ const char *coresnap_version(void);
 const char *coresnap_method_name(int method);
 const char *coresnap_skip_reason_name(int reason);
 const char *coresnap_code_name(int code);
+const char *coresnap_compression_name(int compression);
 
 #ifdef __cplusplus
 }

@@ -52,12 +52,27 @@ static int tick(void *arg)
 		       0;
 }
 
+static int compress(struct job *job)
+{
+	const struct codec *const codec = codec_of(job->options.compression);
+
+	if (!codec)
+		return 0;
+	job->sink.squeeze = &job->squeeze;
+	return squeeze_open(&job->squeeze, &job->arena, &job->sink, codec, job->options.level,
+			    &job->error);
+}
+
 static int run_job(struct job *job, const struct coresnap_output *to)
 {
 	int ret = sink_open(&job->sink, to, job->options.flags, &job->error);
 
-	if (ret < 0)
+	if (ret == 0)
+		ret = compress(job);
+	if (ret < 0) {
+		sink_close(&job->sink);
 		return job->error.code ? job->error.code : CORESNAP_E_FAILED;
+	}
 	job->dumper.work = run_in_dumper;
 	job->dumper.arg = job;
 	job->dumper.tick = tick;

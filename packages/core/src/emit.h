@@ -16,9 +16,9 @@ struct emit {
 	size_t extent;   // next extent
 	// The same for tags.
 	size_t tag_segment, tag_extent;
-	uint64_t end;   // offset after which nothing is written
-	uint64_t left;  // bytes that the kernel would still write under its limit
-	bool cut;       // a limit was met: whatever would follow is not written
+	uint64_t end;  // offset after which nothing is written
+	uint64_t left; // bytes that the kernel would still write under its limit
+	bool cut;      // a limit was met: whatever would follow is not written
 };
 
 #define EMIT_PIECE (1u << 20)

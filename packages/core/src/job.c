@@ -74,7 +74,6 @@ static int begin_core(struct job *job)
 	account_maps(job);
 	const int ret = plan_build(&job->plan, &job->snapshot, &wishes, &job->error);
 
-
 	if (ret < 0)
 		return ret;
 	job->emit = (struct emit){ .plan = &job->plan,
@@ -84,8 +83,7 @@ static int begin_core(struct job *job)
 	if (!job->emit.buffer)
 		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM, "no memory to write with");
 	emit_limit(&job->emit, options->max_size, options->core_limit);
-	const uint64_t size =
-		job->plan.size < job->emit.end ? job->plan.size : job->emit.end;
+	const uint64_t size = job->plan.size < job->emit.end ? job->plan.size : job->emit.end;
 
 	job->progress.total = size;
 	job->sink.expected = size;
@@ -404,6 +402,7 @@ int job_run(struct job *job)
 	}
 	// Whatever happened, the target runs.
 	thaw(job);
+	squeeze_close(&job->squeeze);
 	copy_release(&job->copy);
 	target_close(&job->target);
 	result->bytes_read = job->mem.bytes_read;

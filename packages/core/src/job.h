@@ -12,12 +12,14 @@
 #include "plan.h"
 #include "sink.h"
 #include "snapshot.h"
+#include "squeeze.h"
 #include "target.h"
 
 struct job {
 	struct arena arena;
 	struct dumper dumper;
 	struct sink sink;
+	struct squeeze squeeze; // if the core is compressed
 
 	pid_t pid;
 	int32_t first_tid; // of a process that dumps itself: the calling thread; else 0

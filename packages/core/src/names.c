@@ -36,6 +36,18 @@ const char *coresnap_skip_reason_name(int reason)
 	return NAME(names, reason);
 }
 
+const char *coresnap_compression_name(int compression)
+{
+	static const char *const names[] = {
+		[CORESNAP_COMPRESS_NONE] = "none",
+		[CORESNAP_COMPRESS_ZSTD] = "zstd",
+		[CORESNAP_COMPRESS_LZ4] = "lz4",
+		[CORESNAP_COMPRESS_GZIP] = "gzip",
+	};
+
+	return NAME(names, compression);
+}
+
 const char *coresnap_code_name(int code)
 {
 	static const char *const names[] = {

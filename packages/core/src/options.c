@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "codec.h"
 #include "sys.h"
 
 // The kernel refuses no note; what is larger than this is a mistake of the caller.
@@ -75,6 +76,29 @@ static int check_notes(const struct coresnap_options *options, struct coresnap_e
 	return 0;
 }
 
+static int check_compression(struct coresnap_options *options, struct coresnap_error *err)
+{
+	const struct codec *const codec = codec_of(options->compression);
+
+	if (options->compression == CORESNAP_COMPRESS_NONE && options->level == 0)
+		return 0;
+	if (!codec) {
+		error_remedy(err, "Say how to compress: zstd, lz4 or gzip");
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "there is no compression number %d to have the level %d",
+				 options->compression, options->level);
+	}
+	if (options->level == 0)
+		options->level = codec->usual;
+	if (options->level < codec->least || options->level > codec->most) {
+		error_remedy(err, "Leave the level out for %d", codec->usual);
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "%s has the levels %d to %d, and not %d", codec->name,
+				 codec->least, codec->most, options->level);
+	}
+	return 0;
+}
+
 int options_read(struct coresnap_options *to, const struct coresnap_options *from,
 		 struct coresnap_error *err)
 {
@@ -93,5 +117,7 @@ int options_read(struct coresnap_options *to, const struct coresnap_options *fro
 	if (!to->skips)
 		to->max_skips = 0;
 	ret = check_limits(to, err);
-	return ret < 0 ? ret : check_notes(to, err);
+	if (ret == 0)
+		ret = check_notes(to, err);
+	return ret < 0 ? ret : check_compression(to, err);
 }

@@ -218,7 +218,9 @@ int plan_build(struct plan *plan, const struct snapshot *s, const struct plan_wi
 	const size_t n_phdrs = 1 + s->maps.n + n_tags;
 	struct notes notes;
 
-	*plan = (struct plan){ .arch = s->arch, .page_size = (size_t)s->page_size, .n_tags = n_tags };
+	*plan = (struct plan){ .arch = s->arch,
+			       .page_size = (size_t)s->page_size,
+			       .n_tags = n_tags };
 	plan->segments = arena_alloc(s->arena, s->maps.n * sizeof(*plan->segments));
 	plan->tags = n_tags ? arena_alloc(s->arena, n_tags * sizeof(*plan->tags)) : NULL;
 	if (!plan->segments || (n_tags && !plan->tags) ||

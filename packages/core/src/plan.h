@@ -22,8 +22,8 @@
 
 struct segment {
 	uint64_t vaddr, memsz; // target addresses
-	uint64_t wanted; // bytes of memory from vaddr on that the kernel's core has
-	uint64_t kept;   // that this one has: fewer where segments had to be shortened
+	uint64_t wanted;       // bytes of memory from vaddr on that the kernel's core has
+	uint64_t kept;         // that this one has: fewer where segments had to be shortened
 	uint64_t filesz;
 	uint64_t offset; // in the core
 };
@@ -32,7 +32,8 @@ struct segment {
 struct plan_wishes {
 	const struct coresnap_note *notes; // written behind the kernel's
 	size_t n_notes;
-	uint64_t max_size; // CORESNAP_KEEP_SMALL: segments are shortened until the core fits; 0: none
+	uint64_t
+		max_size; // CORESNAP_KEEP_SMALL: segments are shortened until the core fits; 0: none
 };
 
 struct plan {

@@ -2,6 +2,7 @@
 #include "sink.h"
 
 #include "sink_parts.h"
+#include "squeeze.h"
 #include "sys.h"
 
 int sink_open(struct sink *sink, const struct coresnap_output *to, unsigned int flags,
@@ -61,18 +62,18 @@ static int advance(struct sink *sink, uint64_t size, struct coresnap_error *err)
 {
 	uint64_t limit = (uint64_t)INT64_MAX - sink->start;
 
-	if (sink->pos > limit || size > limit - sink->pos)
+	if (sink->out > limit || size > limit - sink->out)
 		return sink_write_error(sink, EFBIG, err);
-	sink->pos += size;
+	sink->out += size;
 	return 0;
 }
 
-// Does the skipped bytes that end at sink->pos. A hole where the file had data before would show
+// Does the skipped bytes that end at sink->out. A hole where the file had data before would show
 // that data in the core.
 static int flush_skip(struct sink *sink, struct coresnap_error *err)
 {
 	uint64_t size = sink->to_skip;
-	uint64_t from = sink->pos - size;
+	uint64_t from = sink->out - size;
 
 	if (sink->seekable) {
 		uint64_t begin = sink->start + from;
@@ -89,7 +90,7 @@ static int flush_skip(struct sink *sink, struct coresnap_error *err)
 	return ret;
 }
 
-int sink_emit(struct sink *sink, const void *bytes, size_t size, struct coresnap_error *err)
+int sink_put(struct sink *sink, const void *bytes, size_t size, struct coresnap_error *err)
 {
 	uint64_t offset;
 	int ret;
@@ -99,26 +100,42 @@ int sink_emit(struct sink *sink, const void *bytes, size_t size, struct coresnap
 		if (ret < 0)
 			return ret;
 	}
-	offset = sink->pos;
+	offset = sink->out;
 	ret = advance(sink, size, err);
 	if (ret < 0)
 		return ret;
 	return sink_write(sink, offset, bytes, size, err);
 }
 
+int sink_emit(struct sink *sink, const void *bytes, size_t size, struct coresnap_error *err)
+{
+	const int ret = sink->squeeze ? squeeze_emit(sink->squeeze, bytes, size, err) :
+					sink_put(sink, bytes, size, err);
+
+	sink->pos += ret < 0 ? 0 : size;
+	return ret;
+}
+
 int sink_skip(struct sink *sink, uint64_t size, struct coresnap_error *err)
 {
-	int ret = advance(sink, size, err);
+	int ret;
 
+	if (sink->squeeze) {
+		ret = squeeze_skip(sink->squeeze, size, err);
+	} else {
+		ret = advance(sink, size, err);
+		if (ret == 0)
+			sink->to_skip += size;
+	}
 	if (ret < 0)
 		return ret;
-	sink->to_skip += size;
+	sink->pos += size;
 	return sink_check(sink, false, err);
 }
 
 int sink_finish(struct sink *sink, int *memory_fd, struct coresnap_error *err)
 {
-	int ret = flush_skip(sink, err);
+	int ret = sink->squeeze ? squeeze_finish(sink->squeeze, err) : flush_skip(sink, err);
 
 	// A request to stop that came after the last piece must not leave a file either.
 	if (ret == 0)

@@ -29,15 +29,17 @@ struct sink {
 	bool poll_first; // a pipe that could not be reopened: poll, then at most PIPE_BUF
 	bool socket;     // send(MSG_DONTWAIT)
 	bool force;
-	int dir_fd;          // CORESNAP_TO_PATH: the directory, opened once; else -1
-	int user_fd;         // CORESNAP_TO_FD: the number the caller knows
-	const char *path;    // CORESNAP_TO_PATH: borrowed, for messages
-	char name[256];      // final name in dir_fd
-	char temp[64];       // temporary name in dir_fd; empty when none exists
-	uint64_t start;      // offset of fd at which the core begins (CORESNAP_TO_FD on a file)
-	uint64_t prior_size; // of that file when it was opened: no holes before this offset
-	uint64_t pos;        // bytes emitted and skipped
-	uint64_t to_skip;    // of pos, not yet flushed
+	int dir_fd;              // CORESNAP_TO_PATH: the directory, opened once; else -1
+	int user_fd;             // CORESNAP_TO_FD: the number the caller knows
+	const char *path;        // CORESNAP_TO_PATH: borrowed, for messages
+	char name[256];          // final name in dir_fd
+	char temp[64];           // temporary name in dir_fd; empty when none exists
+	uint64_t start;          // offset of fd at which the core begins (CORESNAP_TO_FD on a file)
+	uint64_t prior_size;     // of that file when it was opened: no holes before this offset
+	struct squeeze *squeeze; // what compresses the core on its way; NULL: nothing
+	uint64_t pos;            // bytes of the core, emitted and skipped
+	uint64_t out;        // bytes of the output, put and skipped; the same if nothing compresses
+	uint64_t to_skip;    // of out, not yet flushed
 	uint64_t written;    // bytes really given to fd
 	uint64_t expected;   // bytes of the whole core, for messages; the caller may set it
 	uint64_t unchecked;  // bytes written since the last cancel.check
@@ -58,6 +60,10 @@ void sink_close(struct sink *sink);
 int must_check sink_emit(struct sink *sink, const void *bytes, size_t size,
 			 struct coresnap_error *err);
 int must_check sink_skip(struct sink *sink, uint64_t size, struct coresnap_error *err);
+
+// Bytes of the output itself, past what compresses.
+int must_check sink_put(struct sink *sink, const void *bytes, size_t size,
+			struct coresnap_error *err);
 
 // Sets the final size, seals or renames. For CORESNAP_TO_MEMORY *memory_fd gets the descriptor.
 int must_check sink_finish(struct sink *sink, int *memory_fd, struct coresnap_error *err);

@@ -100,7 +100,7 @@ int sink_fd_finish(struct sink *sink, struct coresnap_error *err)
 	int64_t ret = 0;
 
 	if (sink->seekable)
-		ret = sys_lseek(sink->fd, (int64_t)(sink->start + sink->pos), SEEK_SET);
+		ret = sys_lseek(sink->fd, (int64_t)(sink->start + sink->out), SEEK_SET);
 	return ret < 0 ? sink_write_error(sink, (int)-ret, err) : 0;
 }
 

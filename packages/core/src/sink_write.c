@@ -190,7 +190,7 @@ int sink_write_zeros(struct sink *sink, uint64_t offset, uint64_t size, struct c
 
 int sink_set_size(struct sink *sink, struct coresnap_error *err)
 {
-	uint64_t size = sink->start + sink->pos;
+	uint64_t size = sink->start + sink->out;
 
 	if (size <= sink->prior_size)
 		return 0;
@@ -240,7 +240,7 @@ static int no_space(const struct sink *sink, const char *subject, int os_errno,
 static int too_big(const struct sink *sink, const char *subject, struct coresnap_error *err)
 {
 	struct rlimit64 limit = { 0 };
-	uint64_t end = sink->start + sink->pos;
+	uint64_t end = sink->start + sink->out;
 	int ret;
 
 	if (sys_call(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit) == 0 && end > limit.rlim_cur) {

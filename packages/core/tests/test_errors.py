@@ -110,6 +110,10 @@ def test_an_extension_of_another_version_is_refused_at_import() -> None:
         {"core_limit": 100},
         {"notes": [("a\0b", 1, b"")]},
         {"notes": [("a", -1, b"")]},
+        {"compression": "xz"},
+        {"compression": "gzip", "level": 10},
+        {"compression": "gzip", "level": 0},
+        {"level": 3},
     ],
     ids=str,
 )

@@ -36,6 +36,7 @@ static const char help[] =
 	"      --max-size N        cut the core after N bytes\n"
 	"      --keep small-first  with --max-size: shorten the largest segments instead\n"
 	"      --core-limit N      stop where the kernel would with RLIMIT_CORE of N bytes\n"
+	"      --compress NAME[:LEVEL]  by zstd, lz4 or gzip\n"
 	"      --undumpable        dump also what the kernel would refuse to dump\n"
 	"  -f, --force             replace an existing file\n"
 	"      --json              tell what was done as one JSON object on standard output\n"
@@ -111,6 +112,27 @@ static bool parse_method(const char *text, int *ret)
 	return false;
 }
 
+static bool parse_compression(const char *text, struct coresnap_options *ret)
+{
+	const char *const colon = strchr(text, ':');
+	const size_t length = colon ? (size_t)(colon - text) : strlen(text);
+	char *end;
+
+	for (int i = CORESNAP_COMPRESS_ZSTD; i <= CORESNAP_COMPRESS_GZIP; i++) {
+		const char *const name = coresnap_compression_name(i);
+
+		if (strlen(name) == length && strncmp(name, text, length) == 0)
+			ret->compression = i;
+	}
+	if (!ret->compression || !colon)
+		return ret->compression != 0;
+	errno = 0;
+	const long level = strtol(colon + 1, &end, 10);
+
+	ret->level = (int)level;
+	return end != colon + 1 && *end == '\0' && errno == 0 && level && level == ret->level;
+}
+
 enum {
 	OPT_FILTER = 256,
 	OPT_STRICT,
@@ -119,6 +141,7 @@ enum {
 	OPT_MAX_SIZE,
 	OPT_KEEP,
 	OPT_CORE_LIMIT,
+	OPT_COMPRESS,
 	OPT_UNDUMPABLE,
 	OPT_JSON,
 	OPT_HELP,
@@ -135,6 +158,7 @@ static const struct option long_options[] = {
 	{ "max-size", required_argument, NULL, OPT_MAX_SIZE },
 	{ "keep", required_argument, NULL, OPT_KEEP },
 	{ "core-limit", required_argument, NULL, OPT_CORE_LIMIT },
+	{ "compress", required_argument, NULL, OPT_COMPRESS },
 	{ "undumpable", no_argument, NULL, OPT_UNDUMPABLE },
 	{ "force", no_argument, NULL, 'f' },
 	{ "json", no_argument, NULL, OPT_JSON },
@@ -183,6 +207,9 @@ static int parse_option(int option, struct arguments *args)
 		return parse_seconds(optarg, &options->stop_timeout_ns) ?
 			       -1 :
 			       usage("no number of seconds", optarg);
+	case OPT_COMPRESS:
+		return parse_compression(optarg, options) ? -1 :
+							    usage("no such compression", optarg);
 	case OPT_UNDUMPABLE:
 		options->flags |= CORESNAP_UNDUMPABLE;
 		return -1;
@@ -270,8 +297,7 @@ static void print_json(FILE *to, const struct coresnap_result *result, const cha
 		coresnap_method_name(result->method), (unsigned long long)result->pause_ns,
 		result->threads, result->missed, result->segments,
 		(unsigned long long)result->core_size, (unsigned long long)result->whole_size,
-		(unsigned long long)result->bytes_read,
-		(unsigned long long)result->bytes_written);
+		(unsigned long long)result->bytes_read, (unsigned long long)result->bytes_written);
 	for (int reason = 0; reason < CORESNAP_SKIP_REASONS; reason++)
 		if (reason != CORESNAP_SKIP_THREAD)
 			fprintf(to, "%s\"%s\": %llu", reason ? ", " : "",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+import coresnap
+
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([KMGT]?)(?:i?B)?", re.ASCII)
 _MAX = 2**64 - 1
@@ -56,6 +58,23 @@ def notes(
         except OSError as error:
             raise click.BadParameter(f"{file!r} cannot be read: {error.strerror}") from error
     return found
+
+
+def compression(
+    _ctx: click.Context, _param: click.Parameter, value: str | None
+) -> tuple[coresnap.Compression, int | None]:
+    """A compression as NAME or NAME:LEVEL."""
+    if value is None:
+        return coresnap.Compression.NONE, None
+    name, colon, text = value.partition(":")
+    try:
+        level = int(text) if colon else None
+        return coresnap.Compression(name), level
+    except ValueError:
+        known = ", ".join(coresnap.Compression)
+        raise click.BadParameter(
+            f"{value!r} is not one of {known}, with or without a level as in zstd:3"
+        ) from None
 
 
 def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

@@ -36,7 +36,7 @@ from .errors import (
     TargetGone,
     UsageError,
 )
-from .result import DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
+from .result import Compression, DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
 from .stream import DumpStream
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "ChangedTags",
     "Code",
     "Comparison",
+    "Compression",
     "Core",
     "CoreError",
     "CoresnapError",

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Final
 
 from . import errors
 from ._version import __version__
-from .result import DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
+from .result import Compression, DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
 
 try:
     from ._core import ffi, lib
@@ -74,6 +74,12 @@ KEEPS: Final[Mapping[Keep, int]] = {
     Keep.FIRST: lib.CORESNAP_KEEP_FIRST,
     Keep.SMALL_FIRST: lib.CORESNAP_KEEP_SMALL,
 }
+COMPRESSIONS: Final[Mapping[Compression, int]] = {
+    Compression.NONE: lib.CORESNAP_COMPRESS_NONE,
+    Compression.ZSTD: lib.CORESNAP_COMPRESS_ZSTD,
+    Compression.LZ4: lib.CORESNAP_COMPRESS_LZ4,
+    Compression.GZIP: lib.CORESNAP_COMPRESS_GZIP,
+}
 _METHOD_OF: Final = {number: method for method, number in METHODS.items()}
 _REASON_OF: Final = {number: reason for reason, number in REASONS.items()}
 
@@ -101,6 +107,8 @@ class Options:
     keep: Keep
     core_limit: int | None
     notes: tuple[tuple[bytes, int, bytes], ...]
+    compression: Compression
+    level: int
 
 
 class Dump:
@@ -260,6 +268,8 @@ def _options(options: Options, skips: Any, notes: Any) -> Any:
             "core_limit": options.core_limit or 0,
             "notes": notes,
             "n_notes": len(options.notes),
+            "compression": COMPRESSIONS[options.compression],
+            "level": options.level,
         },
     )
 

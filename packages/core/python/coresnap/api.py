@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 from ._ffi import Dump, Options, Output
 from .errors import UsageError
-from .result import DumpResult, Keep, Method, Progress
+from .result import Compression, DumpResult, Keep, Method, Progress
 from .stream import DumpStream
 
 
@@ -43,6 +43,8 @@ def dump(
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
     notes: Sequence[OwnNote] = (),
+    compression: Compression | str = Compression.NONE,
+    level: int | None = None,
     on_stopped: Callable[[], bool | None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpResult:
@@ -65,6 +67,8 @@ def dump(
     ``keep``: what of it is kept then, the file's beginning or the smaller segments.
     ``core_limit``: bytes as the kernel counts them against RLIMIT_CORE; at least a page.
     ``notes``: notes of one's own, behind the kernel's.
+    ``compression``, ``level``: compress the core while it is written; Core() reads such files, too.
+    The limits and sizes are those of the core before that, but for the result's bytes_written.
     ``on_stopped``: called once when all threads of the target stand still, in a thread of its own;
     the pause lasts until it returns. False, or what it raises, gives the dump up.
     ``on_progress``: called in this thread about every 20 ms; a short dump may never call it. What
@@ -90,6 +94,8 @@ def dump(
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
         notes=tuple(map(_note, notes)),
+        compression=_compression(compression),
+        level=_level(level),
     )
     number = _pid(pid)
     if number == os.getpid():
@@ -111,6 +117,8 @@ def dump_self(
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
     notes: Sequence[OwnNote] = (),
+    compression: Compression | str = Compression.NONE,
+    level: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpResult:
     """Write an ELF core of this process, all threads included; the calling thread comes first.
@@ -132,6 +140,8 @@ def dump_self(
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
         notes=tuple(map(_note, notes)),
+        compression=_compression(compression),
+        level=_level(level),
     )
     return Dump(on_progress).run(None, _output(to), options)
 
@@ -149,6 +159,8 @@ def open_stream(
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
     notes: Sequence[OwnNote] = (),
+    compression: Compression | str = Compression.NONE,
+    level: int | None = None,
     on_stopped: Callable[[], bool | None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpStream:
@@ -173,6 +185,8 @@ def open_stream(
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
         notes=tuple(map(_note, notes)),
+        compression=_compression(compression),
+        level=_level(level),
     )
     if pid is not None and (other := _pid(pid)) != os.getpid():
         return DumpStream(other, options, Dump(on_progress, on_stopped))
@@ -284,6 +298,22 @@ def _keep(keep: Keep | str) -> Keep:
         raise UsageError(
             f"there is no order of keeping {keep!r}", remedy=f"use one of {', '.join(Keep)}"
         ) from None
+
+
+def _compression(compression: Compression | str) -> Compression:
+    try:
+        return Compression(compression)
+    except ValueError:
+        raise UsageError(
+            f"there is no compression {compression!r}",
+            remedy=f"use one of {', '.join(Compression)}",
+        ) from None
+
+
+def _level(level: int | None) -> int:
+    if level is not None and not (level and -(2**31) <= operator.index(level) < 2**31):
+        raise UsageError(f"{level} is no level of compression", remedy="leave it out for the usual")
+    return level or 0
 
 
 def _note(note: OwnNote) -> tuple[bytes, int, bytes]:

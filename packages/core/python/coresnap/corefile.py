@@ -18,6 +18,7 @@ from typing import IO, cast
 from . import corelayout as layout
 from .corebytes import FileSource, Source, source_of
 from .coreelf import Structure, build_id, open_file, up4
+from .corepacked import PackedSource, unpacked
 from .corerecords import (
     AddressMissing,
     CoreError,
@@ -58,6 +59,8 @@ __all__ = [
 
 auxv_name = layout.auxv_name
 
+_PIECE = 1 << 22  # bytes to copy at a time
+
 
 class Core:
     """An ELF core file, opened for reading; a context manager.
@@ -94,6 +97,7 @@ class Core:
             self.path = str(getattr(source, "name", "core"))
             self._source = source_of(source)
         try:
+            self._source = unpacked(self._source, self.path)
             self._load(allow_truncated=allow_truncated)
         except BaseException:
             self._source.close()
@@ -116,6 +120,19 @@ class Core:
     def close(self) -> None:
         """Close the file. Notes and threads stay usable, memory does not."""
         self._source.close()
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the file is compressed; offsets and sizes are of what is in it."""
+        return isinstance(self._source, PackedSource)
+
+    def copy_to(self, file: IO[bytes]) -> None:
+        """Write the core, not compressed, to an empty file; what it has no data for is a hole."""
+        for start, end in self._source.extents(0, self.file_size):
+            for at in range(start, end, _PIECE):
+                file.seek(at)
+                file.write(self._source.pread(at, min(_PIECE, end - at)))
+        file.truncate(self.file_size)
 
     # -- opening ----------------------------------------------------------------------------
 

@@ -54,6 +54,18 @@ class Keep(enum.StrEnum):
     """The smaller segments: the largest ones are shortened or have no bytes."""
 
 
+class Compression(enum.StrEnum):
+    """How a core is compressed while it is written: as files of zstd -d, lz4 -d or gzip -d."""
+
+    NONE = "none"
+    ZSTD = "zstd"
+    """Levels -7 to 19, usually 3."""
+    LZ4 = "lz4"
+    """Level 1, and -1 to -65537, which are faster."""
+    GZIP = "gzip"
+    """Levels 1 to 9, usually 6."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """Where a dump stands."""

@@ -52,6 +52,14 @@ enum coresnap_keep {
 	...
 };
 
+enum coresnap_compression {
+	CORESNAP_COMPRESS_NONE,
+	CORESNAP_COMPRESS_ZSTD,
+	CORESNAP_COMPRESS_LZ4,
+	CORESNAP_COMPRESS_GZIP,
+	...
+};
+
 enum coresnap_output_kind {
 	CORESNAP_TO_PATH,
 	CORESNAP_TO_FD,
@@ -107,6 +115,8 @@ struct coresnap_options {
 	uint64_t core_limit;
 	const struct coresnap_note *notes;
 	size_t n_notes;
+	int compression;
+	int level;
 	...;
 };
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,15 +65,19 @@ def debug(
     with open_core(core) as opened:
         program = gdb.find(opened.arch)
         choice = choose(opened, core, exe, sysroot)
+        plain = decompressed(opened)
+    readable = core if plain is None else Path(f"/proc/self/fd/{plain}")
     argv = gdb.arguments(
-        program, core, choice.executable.path if choice.executable else None, choice.sysroot,
+        program, readable, choice.executable.path if choice.executable else None, choice.sysroot,
         batch=batch, more=gdb_args,
     )  # fmt: skip
     if not as_json:
         for line in remarks(choice):
             talk.say(line)
+        if plain is not None:
+            talk.say(f"core        decompressed into a file of {talk.size(_held(plain))}")
     if batch:
-        status, output = run_batch(argv, echo=not as_json)
+        status, output = run_batch(argv, echo=not as_json, keep=() if plain is None else (plain,))
     elif as_json:
         status, output = 0, None
     else:
@@ -122,11 +127,35 @@ def remarks(choice: Choice) -> list[str]:
     return lines
 
 
-def run_batch(argv: list[str], *, echo: bool) -> tuple[int, list[str]]:
-    """Run gdb to its end; its output is shown line by line, made safe, and returned."""
+def decompressed(core: coresnap.Core) -> int | None:
+    """A descriptor, to be inherited, of a file without a name that has a compressed core; gdb reads
+    no other. None if the core is not compressed."""
+    if not core.compressed:
+        return None
+    with tempfile.TemporaryFile(prefix="coresnap-") as file:
+        core.copy_to(file)
+        file.flush()
+        descriptor = os.dup(file.fileno())
+    os.set_inheritable(descriptor, True)
+    return descriptor
+
+
+def _held(descriptor: int) -> int:
+    return os.fstat(descriptor).st_blocks * 512
+
+
+def run_batch(argv: list[str], *, echo: bool, keep: tuple[int, ...] = ()) -> tuple[int, list[str]]:
+    """Run gdb to its end; its output is shown line by line, made safe, and returned.
+
+    gdb inherits the descriptors ``keep``.
+    """
     lines = []
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=keep,
     ) as process:
         assert process.stdout is not None
         for raw in process.stdout:

@@ -95,6 +95,10 @@ Examples:
     help="Add a note with a file's content behind those of the kernel, as example.org:1:build.txt.",
 )  # fmt: skip
 @click.option(
+    "--compress", "compress", callback=units.compression, metavar="NAME[:LEVEL]",
+    help="Compress by zstd, lz4 or gzip, as zstd:3.",
+)  # fmt: skip
+@click.option(
     "--on-stopped", metavar="COMMAND",
     help="Run this by sh while the process stands still; if it fails there is no core.",
 )  # fmt: skip
@@ -221,6 +225,8 @@ def _dump_one(job: Job, options: dict[str, Any], report: Any) -> coresnap.DumpRe
         keep=options["keep"],
         core_limit=options["core_limit"],
         notes=options["notes"],
+        compression=options["compress"][0],
+        level=options["compress"][1],
         on_stopped=_asking(options["on_stopped"], job.pid),
         on_progress=report,
     )
