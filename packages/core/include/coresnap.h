@@ -255,6 +255,27 @@ int coresnap_dump(pid_t pid, const struct coresnap_output *to,
 int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_options *options,
 		       struct coresnap_result *result, struct coresnap_error *error);
 
+/**
+ * Take a snapshot of the calling process and open its core for reading.
+ *
+ * Returns when the snapshot is taken; the program goes on, and the bytes of that instant come through
+ * a pipe as they are read. The snapshot is released when all descriptors of the pipe are closed
+ * (children inherit them over fork, but not over execve). Until the core was read, memory that the
+ * program writes is there twice.
+ *
+ * The bytes end early if something fails after the return: the whole core has result->core_size
+ * bytes, before it is compressed. The process that writes them is left as a zombie that wait(2)
+ * without __WALL does not see, until the library is called again. At most 32 cores may be read at
+ * the same time.
+ *
+ * @param fd gets the end to read from, O_CLOEXEC, owned by the caller; -1 on failure.
+ * @param options may be NULL; the method must be AUTO or FORK.
+ * @param result may be NULL; bytes_read, bytes_written and what cannot be read are not known yet.
+ * @return CORESNAP_OK or an enum coresnap_code; threads and signal handlers as coresnap_dump_self().
+ */
+int coresnap_open_self(int *fd, const struct coresnap_options *options,
+		       struct coresnap_result *result, struct coresnap_error *error);
+
 /** The library's version, "0.1.0". Static storage. */
 const char *coresnap_version(void);
 

@@ -30,6 +30,9 @@ void arena_init(struct arena *arena);
 // Unmaps everything. Fine on an arena that was only zeroed or already deinited.
 void arena_deinit(struct arena *arena);
 
+// Unmaps everything and ends the process, whose stack is in the arena.
+void arena_leave(const struct arena *arena) __attribute__((noreturn));
+
 // Zeroed bytes aligned to 64, or NULL when memory is short. Freed only by arena_deinit().
 void *arena_alloc(struct arena *arena, size_t size);
 

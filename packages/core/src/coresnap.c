@@ -7,6 +7,7 @@
 
 #include "job.h"
 #include "options.h"
+#include "streams.h"
 #include "sys.h"
 
 static void write_result(struct coresnap_result *to, const struct coresnap_result *from)
@@ -63,6 +64,17 @@ static int compress(struct job *job)
 			    &job->error);
 }
 
+// C takes what it must know before D has the job alone.
+static void on_ready(void *arg)
+{
+	const struct job *const job = arg;
+
+	*job->told = job->result;
+	job->told->core_size = job->plan.size < job->emit.end ? job->plan.size : job->emit.end;
+	job->told->whole_size = job->plan.whole;
+	streams_keep(job->dumper.pid);
+}
+
 static int run_job(struct job *job, const struct coresnap_output *to)
 {
 	int ret = sink_open(&job->sink, to, job->options.flags, &job->error);
@@ -77,12 +89,19 @@ static int run_job(struct job *job, const struct coresnap_output *to)
 	job->dumper.arg = job;
 	job->dumper.tick = tick;
 	job->dumper.tick_arg = job;
+	job->dumper.on_ready = on_ready;
 	job->dumper.stopped = &job->progress.stopped;
 	const int fd = job->sink.fd;
+	const bool own_fd = job->sink.own_fd;
 
 	job->dumper.keep[0] = fd;
 	job->dumper.keep[1] = job->sink.dir_fd;
 	ret = dumper_run(&job->dumper, &job->arena, &job->error);
+	if (ret == DUMPER_GOES_ON) {
+		if (own_fd)
+			sys_close(fd);
+		return ret;
+	}
 	if (ret < 0)
 		ret = job->error.code ? job->error.code : CORESNAP_E_FAILED;
 	// What the dumper closed was closed in its own descriptor table.
@@ -92,46 +111,75 @@ static int run_job(struct job *job, const struct coresnap_output *to)
 	return ret;
 }
 
-static int dump(pid_t pid, int32_t first_tid, const struct coresnap_output *to,
-		const struct coresnap_options *options, struct coresnap_result *result,
-		struct coresnap_error *error)
+// What is asked for: of which process, to where.
+struct request {
+	pid_t pid;
+	int32_t first_tid; // of a process that dumps itself: the calling thread; else 0
+	const struct coresnap_output *to;
+	int ready_fd; // to be read by the caller while the core is written; else -1
+};
+
+static int dump_in(struct job *job, const struct request *request,
+		   const struct coresnap_options *options, const struct coresnap_result *result,
+		   struct coresnap_result *told)
+{
+	job->pid = request->pid;
+	job->first_tid = request->first_tid;
+	job->memory_fd = -1;
+	job->told = told;
+	job->dumper.own_process = request->first_tid != 0;
+	job->dumper.ready_fd = request->ready_fd;
+	job->result.memory_fd = -1;
+	if (options_read(&job->options, options, &job->error) < 0 ||
+	    check_output(request->to, result, &job->error) < 0)
+		return CORESNAP_E_USAGE;
+	if (request->ready_fd >= 0 && job->options.method == CORESNAP_METHOD_STOP) {
+		error_set(&job->error, CORESNAP_E_USAGE, EINVAL,
+			  "a process that is stopped cannot read its own core");
+		return CORESNAP_E_USAGE;
+	}
+	if (request->ready_fd >= 0)
+		job->options.method = CORESNAP_METHOD_FORK;
+	return run_job(job, request->to);
+}
+
+static int dump(const struct request *request, const struct coresnap_options *options,
+		struct coresnap_result *result, struct coresnap_error *error)
 {
 	const int saved_errno = errno;
 	struct arena arena;
 	struct coresnap_error local = { 0 };
+	struct coresnap_result told = { .memory_fd = -1 };
+	int code = CORESNAP_E_FAILED;
 
+	streams_reap();
 	arena_init(&arena);
-	arena.private_blocks = first_tid == 0;
+	arena.private_blocks = request->first_tid == 0;
 	// In the arena and not on the stack: the caller may be a signal handler on a small one.
 	struct job *job = arena_alloc(&arena, sizeof(*job));
-	int code;
 
 	if (!job) {
 		error_set(&local, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");
-		code = CORESNAP_E_FAILED;
 	} else {
 		job->arena = arena;
-		job->pid = pid;
-		job->first_tid = first_tid;
-		job->memory_fd = -1;
-		job->dumper.own_process = first_tid != 0;
-		job->result.memory_fd = -1;
-		if (options_read(&job->options, options, &job->error) < 0 ||
-		    check_output(to, result, &job->error) < 0)
-			code = CORESNAP_E_USAGE;
-		else
-			code = run_job(job, to);
+		code = dump_in(job, request, options, result, &told);
+		if (code != DUMPER_GOES_ON) {
+			told = job->result;
+			local = job->error;
+			arena = job->arena;
+		}
 		if (code != CORESNAP_OK && code != CORESNAP_E_INCOMPLETE)
-			job->result.memory_fd = -1;
-		write_result(result, &job->result);
-		local = job->error;
-		arena = job->arena;
+			told.memory_fd = -1;
+		write_result(result, &told);
 	}
+	if (code == DUMPER_GOES_ON)
+		code = CORESNAP_OK;
+	else
+		arena_deinit(&arena);
 	if (code != CORESNAP_OK && !local.pid)
-		local.pid = pid;
+		local.pid = request->pid;
 	if (error)
 		*error = code == CORESNAP_OK ? (struct coresnap_error){ 0 } : local;
-	arena_deinit(&arena);
 	errno = saved_errno;
 	return code;
 }
@@ -142,7 +190,9 @@ int coresnap_dump(pid_t pid, const struct coresnap_output *to,
 {
 	if (pid == (pid_t)sys_call(SYS_getpid))
 		return coresnap_dump_self(to, options, result, error);
-	return dump(pid, 0, to, options, result, error);
+	const struct request request = { .pid = pid, .to = to, .ready_fd = -1 };
+
+	return dump(&request, options, result, error);
 }
 
 // Serialises dumps of the own process: the id of the thread that dumps below, of its process above,
@@ -180,14 +230,17 @@ static void unlock_self(void)
 	sys_call(SYS_futex, &self_lock, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_options *options,
-		       struct coresnap_result *result, struct coresnap_error *error)
+static int dump_own(const struct coresnap_output *to, int ready_fd,
+		    const struct coresnap_options *options, struct coresnap_result *result,
+		    struct coresnap_error *error)
 {
 	const int tid = (int)sys_call(SYS_gettid);
-	struct coresnap_error local;
+	const struct request request = {
+		.pid = (pid_t)sys_call(SYS_getpid), .first_tid = tid, .to = to, .ready_fd = ready_fd
+	};
+	struct coresnap_error local = { 0 };
 
 	if (lock_self(tid) < 0) {
-		local = (struct coresnap_error){ 0 };
 		error_set(&local, CORESNAP_E_FAILED, EBUSY,
 			  "this thread is dumping its process already (a signal handler that "
 			  "interrupted a dump)");
@@ -195,8 +248,52 @@ int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_o
 			*error = local;
 		return CORESNAP_E_FAILED;
 	}
-	const int code = dump((pid_t)sys_call(SYS_getpid), tid, to, options, result, error);
+	const int code = dump(&request, options, result, error);
 
 	unlock_self();
+	return code;
+}
+
+int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_options *options,
+		       struct coresnap_result *result, struct coresnap_error *error)
+{
+	return dump_own(to, -1, options, result, error);
+}
+
+static int fail_open(struct coresnap_error *error, int os_errno, const char *what,
+		     const char *remedy)
+{
+	struct coresnap_error local = { 0 };
+
+	error_remedy(&local, "%s", remedy);
+	error_set(&local, CORESNAP_E_FAILED, os_errno, "%s: %s", what, error_errno_name(os_errno));
+	if (error)
+		*error = local;
+	return CORESNAP_E_FAILED;
+}
+
+int coresnap_open_self(int *fd, const struct coresnap_options *options,
+		       struct coresnap_result *result, struct coresnap_error *error)
+{
+	int ends[2];
+
+	*fd = -1;
+	streams_reap();
+	if (!streams_have_room())
+		return fail_open(error, EAGAIN, "too many cores of this process are being read",
+				 "Read them to their end, or close them");
+	const long ret = sys_call(SYS_pipe2, ends, O_CLOEXEC);
+
+	if (ret < 0)
+		return fail_open(error, (int)-ret, "no pipe can be made",
+				 "Close descriptors, or raise their limit (ulimit -n)");
+	const struct coresnap_output to = { .kind = CORESNAP_TO_FD, .fd = ends[1] };
+	const int code = dump_own(&to, ends[0], options, result, error);
+
+	sys_close(ends[1]);
+	if (code == CORESNAP_OK || code == CORESNAP_E_INCOMPLETE)
+		*fd = ends[0];
+	else
+		sys_close(ends[0]);
 	return code;
 }

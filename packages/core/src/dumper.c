@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "cleanup.h"
+#include "tls.h"
 
 #ifndef __WALL
 #define __WALL 0x40000000
@@ -15,6 +16,7 @@
 
 #define STACK_SIZE (512u << 10)
 #define TICK_NS    20000000
+#define GOES_ON    -1 // no wait status
 
 // How long D may take to undo everything once it is told to stop. It may be held up by a page that
 // the target alone could supply (userfaultfd), or by a dead file server.
@@ -50,6 +52,15 @@ static void close_others(const int keep[2])
 			sys_close(fd);
 }
 
+// One of both gets the arena.
+static bool own(struct dumper *dumper, int owner)
+{
+	int both = DUMPER_BOTH;
+
+	return __atomic_compare_exchange_n(&dumper->owner, &both, owner, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_ACQUIRE);
+}
+
 static int dumper_main(void *arg)
 {
 	struct dumper *dumper = arg;
@@ -73,6 +84,8 @@ static int dumper_main(void *arg)
 	close_others(dumper->keep);
 	dumper->result = dumper->work(dumper->arg);
 	__atomic_store_n(&dumper->done, 1, __ATOMIC_RELEASE);
+	if (!own(dumper, DUMPER_ENDED))
+		arena_leave(dumper->arena);
 	return 0;
 }
 
@@ -92,7 +105,13 @@ static void tick(struct dumper *dumper, uint64_t *cancelled_ns)
 	*cancelled_ns = sys_now_ns();
 }
 
-// Waits for D's end; D sends no signal when it ends, and wait(2) without __WALL does not see it.
+static bool let_go(struct dumper *dumper)
+{
+	dumper->on_ready(dumper->tick_arg);
+	return own(dumper, DUMPER_ALONE);
+}
+
+// Waits for D's end, or until it goes on alone; D sends no signal when it ends, and wait(2) without __WALL does not see it.
 static int wait_end(struct dumper *dumper, int pid)
 {
 	const int pidfd guard(guard_close) = (int)sys_call(SYS_pidfd_open, pid, 0);
@@ -106,11 +125,14 @@ static int wait_end(struct dumper *dumper, int pid)
 			return status;
 		if (ret < 0 && ret != -EINTR)
 			return 0; // another thread of the program collected it
-		struct pollfd poll = { .fd = pidfd, .events = POLLIN };
+		struct pollfd poll[] = { { .fd = pidfd, .events = POLLIN },
+					 { .fd = dumper->ready_fd, .events = POLLIN } };
 		struct timespec wait = { .tv_nsec = TICK_NS };
 
-		if (sys_call(SYS_ppoll, &poll, 1, &wait, NULL, 0) <= 0)
+		if (sys_call(SYS_ppoll, poll, 2, &wait, NULL, 0) <= 0)
 			tick(dumper, &cancelled_ns);
+		else if (!cancelled_ns && (poll[1].revents & POLLIN) && let_go(dumper))
+			return GOES_ON;
 	}
 }
 
@@ -127,7 +149,8 @@ static int died(const struct dumper *dumper, int status, struct coresnap_error *
 			 "the process that makes the dump ended early; the target runs on");
 }
 
-static int start(struct dumper *dumper, uint8_t *stack, struct coresnap_error *err)
+static int start(struct dumper *dumper, uint8_t *stack, const struct tls *tls,
+		 struct coresnap_error *err)
 {
 	uint64_t mask = 0;
 	const int saved_errno = errno;
@@ -136,7 +159,9 @@ static int start(struct dumper *dumper, uint8_t *stack, struct coresnap_error *e
 	dumper->caller = (int)sys_call(SYS_getpid);
 	dumper->caller_tid = (int)sys_call(SYS_gettid);
 	set_mask(~0ull, &mask);
-	const int pid = clone(dumper_main, stack + STACK_SIZE, CLONE_VM, dumper);
+	const int pid = clone(dumper_main, stack + STACK_SIZE,
+			      CLONE_VM | (tls->clone_arg ? CLONE_SETTLS : 0), dumper, NULL,
+			      tls->clone_arg, NULL);
 	const int why = errno;
 
 	// Before D is let go: it shall see C's own mask.
@@ -183,18 +208,24 @@ int dumper_run(struct dumper *dumper, struct arena *arena, struct coresnap_error
 			"the children of this process belong to another pid namespace: the "
 			"process that makes the dump could not see the target");
 	}
-	if (!stack)
+	struct tls tls = { 0 };
+
+	dumper->arena = arena;
+	if (!stack || (dumper->ready_fd >= 0 && tls_make(&tls, arena) < 0))
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");
 	// An overflow shall be D's end, not damage.
 	sys_call(SYS_mprotect, stack + (-(uintptr_t)stack & 4095), 4096, PROT_NONE);
-	const int pid = start(dumper, stack, err);
+	const int pid = start(dumper, stack, &tls, err);
 
 	if (pid < 0)
 		return pid;
+	const bool own_process = dumper->own_process;
 	const int status = wait_end(dumper, pid);
 
-	if (dumper->own_process)
+	if (own_process)
 		sys_call(SYS_prctl, PR_SET_PTRACER, 0, 0, 0, 0);
+	if (status == GOES_ON)
+		return DUMPER_GOES_ON;
 	if (!__atomic_load_n(&dumper->done, __ATOMIC_ACQUIRE))
 		return died(dumper, status, err);
 	return dumper->result;

@@ -39,6 +39,7 @@ struct job {
 	struct emit emit;
 
 	int memory_fd;
+	struct coresnap_result *told; // where C finds the result when D goes on alone
 	struct coresnap_progress progress;
 	struct coresnap_result result;
 	struct coresnap_error error;

@@ -78,6 +78,40 @@ static inline long sys_raw(long nr, long a, long b, long c, long d, long e, long
 #endif
 }
 
+// Unmaps memory and ends the process; nothing of the memory is touched, which the stack may lie in.
+static inline __attribute__((noreturn)) void sys_unmap_and_exit(void *base, size_t size)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("syscall; xorl %%edi, %%edi; movl %[exit], %%eax; syscall"
+			 :
+			 : "a"(SYS_munmap), "D"(base), "S"(size), [exit] "i"(SYS_exit_group)
+			 : "rcx", "r11", "memory");
+#elif defined(__i386__)
+	__asm__ volatile("int $0x80; xorl %%ebx, %%ebx; movl %[exit], %%eax; int $0x80"
+			 :
+			 : "a"(SYS_munmap), "b"(base), "c"(size), [exit] "i"(SYS_exit_group)
+			 : "memory");
+#elif defined(__arm__)
+	register void *r0 __asm__("r0") = base;
+	register size_t r1 __asm__("r1") = size;
+
+	__asm__ volatile("mov r7, %[unmap]; svc #0; mov r0, #0; mov r7, %[exit]; svc #0"
+			 :
+			 : "r"(r0), "r"(r1), [unmap] "i"(SYS_munmap), [exit] "i"(SYS_exit_group)
+			 : "memory");
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = SYS_munmap;
+	register void *x0 __asm__("x0") = base;
+	register size_t x1 __asm__("x1") = size;
+
+	__asm__ volatile("svc #0; mov x0, #0; mov x8, %[exit]; svc #0"
+			 :
+			 : "r"(x8), "r"(x0), "r"(x1), [exit] "i"(SYS_exit_group)
+			 : "memory");
+#endif
+	__builtin_unreachable();
+}
+
 // sys_call(SYS_name, up to six arguments)
 #define sys_call(...) sys_call_pick(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 #define sys_call_pick(nr, a, b, c, d, e, f, ...) \

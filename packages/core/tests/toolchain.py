@@ -123,6 +123,12 @@ PROGRAMS = {
             static=True,
         ),
         Program(
+            name="open_self",
+            sources=(C_PROGRAMS / "open_self.c",),
+            library=_STATIC,
+            static=True,
+        ),
+        Program(
             name="dlopen_dump",
             sources=(C_PROGRAMS / "dlopen_dump.c",),
             flags=("-ldl",),
