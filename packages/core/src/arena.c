@@ -89,7 +89,7 @@ void arena_leave(const struct arena *arena)
 		else
 			sys_call(SYS_munmap, copy.blocks[i].base, copy.blocks[i].size);
 	}
-	sys_unmap_and_exit(copy.blocks[last].base, copy.blocks[last].size);
+	sys_unmap_and_exit(copy.blocks[last].base, copy.blocks[last].size, 0);
 }
 
 void *arena_alloc(struct arena *arena, size_t size)

@@ -79,34 +79,38 @@ static inline long sys_raw(long nr, long a, long b, long c, long d, long e, long
 }
 
 // Unmaps memory and ends the process; nothing of the memory is touched, which the stack may lie in.
-static inline __attribute__((noreturn)) void sys_unmap_and_exit(void *base, size_t size)
+static inline __attribute__((noreturn)) void sys_unmap_and_exit(void *base, size_t size, int status)
 {
 #if defined(__x86_64__)
-	__asm__ volatile("syscall; xorl %%edi, %%edi; movl %[exit], %%eax; syscall"
+	__asm__ volatile("syscall; movl %%ebx, %%edi; movl %[exit], %%eax; syscall"
 			 :
-			 : "a"(SYS_munmap), "D"(base), "S"(size), [exit] "i"(SYS_exit_group)
+			 : "a"(SYS_munmap), "D"(base), "S"(size), "b"(status),
+			   [exit] "i"(SYS_exit_group)
 			 : "rcx", "r11", "memory");
 #elif defined(__i386__)
-	__asm__ volatile("int $0x80; xorl %%ebx, %%ebx; movl %[exit], %%eax; int $0x80"
+	__asm__ volatile("int $0x80; movl %%esi, %%ebx; movl %[exit], %%eax; int $0x80"
 			 :
-			 : "a"(SYS_munmap), "b"(base), "c"(size), [exit] "i"(SYS_exit_group)
+			 : "a"(SYS_munmap), "b"(base), "c"(size), "S"(status),
+			   [exit] "i"(SYS_exit_group)
 			 : "memory");
 #elif defined(__arm__)
 	register void *r0 __asm__("r0") = base;
 	register size_t r1 __asm__("r1") = size;
+	register int r4 __asm__("r4") = status;
 
-	__asm__ volatile("mov r7, %[unmap]; svc #0; mov r0, #0; mov r7, %[exit]; svc #0"
+	__asm__ volatile("mov r7, %[unmap]; svc #0; mov r0, r4; mov r7, %[exit]; svc #0"
 			 :
-			 : "r"(r0), "r"(r1), [unmap] "i"(SYS_munmap), [exit] "i"(SYS_exit_group)
+			 : "r"(r0), "r"(r1), "r"(r4), [unmap] "i"(SYS_munmap), [exit] "i"(SYS_exit_group)
 			 : "memory");
 #elif defined(__aarch64__)
 	register long x8 __asm__("x8") = SYS_munmap;
 	register void *x0 __asm__("x0") = base;
 	register size_t x1 __asm__("x1") = size;
+	register long x19 __asm__("x19") = status;
 
-	__asm__ volatile("svc #0; mov x0, #0; mov x8, %[exit]; svc #0"
+	__asm__ volatile("svc #0; mov x0, x19; mov x8, %[exit]; svc #0"
 			 :
-			 : "r"(x8), "r"(x0), "r"(x1), [exit] "i"(SYS_exit_group)
+			 : "r"(x8), "r"(x0), "r"(x1), "r"(x19), [exit] "i"(SYS_exit_group)
 			 : "memory");
 #endif
 	__builtin_unreachable();

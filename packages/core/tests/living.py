@@ -25,6 +25,7 @@ from lab.architectures import X86_64
 from lab.patience import DEADLINE
 
 INCLUDE = CORE / "include"
+PROGRAMS = toolchain.C_PROGRAMS
 NOBODY = 65534
 BUILDS = {Width.NATIVE: "CORESNAP_BUILD", Width.COMPAT: "CORESNAP_BUILD32"}
 

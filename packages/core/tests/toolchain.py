@@ -40,6 +40,7 @@ _MORE_CFLAGS = {X86_32.name: ("-msse2",)}  # busy_x86.h fills those registers
 _SECONDS = 240  # for a compiler on a machine under load
 _SHARED = "libcoresnap.so"
 _STATIC = "libcoresnap.a"
+_COREDUMPER = "libcoredumper.so"
 
 
 class Missing(Exception):
@@ -121,6 +122,12 @@ PROGRAMS = {
             sources=(C_PROGRAMS / "self_dump.c", C_PROGRAMS / "self_parts.c"),
             library=_STATIC,
             static=True,
+        ),
+        Program(
+            name="coredumper_calls",
+            sources=(C_PROGRAMS / "coredumper_calls.c",),
+            library=_COREDUMPER,
+            native_only=True,
         ),
         Program(
             name="open_self",
@@ -237,7 +244,7 @@ def main(directory: str, *named: str) -> None:
             job.result()
     for architecture, build in builds.items():
         shutil.copy(build / _STATIC, to / architecture.name)
-        for library in build.glob(f"{_SHARED}*"):
+        for library in (*build.glob(f"{_SHARED}*"), *build.glob(f"{_COREDUMPER}*")):
             if library.is_file():
                 shutil.copy(library, to / architecture.name, follow_symlinks=False)
 

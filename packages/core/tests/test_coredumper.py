@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Programs of google-coredumper on our libcoredumper.so.1.
+
+programs/coredumper_calls.c makes one call in one situation and tells what it returned. What it
+wrote is compared with what the contract of that library says (docs/coredumper.md).
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import living
+import pytest
+
+from coresnap.corefile import Core
+from lab.patience import DEADLINE
+
+pytestmark = pytest.mark.host
+
+NAMES = {
+    "ClearCoreDumpParametersInternal", "COREDUMPER_BZIP2_COMPRESSED", "COREDUMPER_COMPRESSED",
+    "COREDUMPER_COMPRESS_COMPRESSED", "COREDUMPER_GZIP_COMPRESSED",
+    "COREDUMPER_TRY_BZIP2_COMPRESSED", "COREDUMPER_TRY_COMPRESS_COMPRESSED",
+    "COREDUMPER_TRY_GZIP_COMPRESSED", "COREDUMPER_UNCOMPRESSED", "GetCompressedCoreDump",
+    "GetCoreDump", "GetCoreDumpWith", "SetCoreDumpCallback", "SetCoreDumpCompressed",
+    "SetCoreDumpLimited", "SetCoreDumpLimitedByPriority", "SetCoreDumpNotes",
+    "WriteCompressedCoreDump", "WriteCoreDump", "WriteCoreDumpLimited",
+    "WriteCoreDumpLimitedByPriority", "WriteCoreDumpWith",
+}  # fmt: skip
+SITUATIONS = [
+    "tiny-stack", "at-once", "handler", "after-fork", "sigchld-ignored", "sigchld-handled",
+    "shared-mapping", "streams-closed", "sigpipe-ignored",
+]  # fmt: skip
+SIZE = 9 << 20
+ECANCELED, EIO, ENOENT, EACCES, EISDIR = 125, 5, 2, 13, 21
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program said of its call."""
+
+    directory: Path
+    said: dict[str, list[str]]
+
+    @property
+    def returned(self) -> tuple[int, int]:
+        """The value and errno."""
+        value, error = self.said["returned"]
+        return int(value), int(error)
+
+    @property
+    def files(self) -> list[str]:
+        """What is in the directory."""
+        return sorted(path.name for path in self.directory.iterdir())
+
+    def check(self, core_path: Path, *, pid: int | None = None) -> None:
+        """That a core is whole, and of the instant of the call."""
+        start = int(self.said["memory"][0], 16)
+        with Core(core_path) as core:
+            assert core.process.pid == (pid or int(self.said["pid"][0]))
+            assert core.read(start, SIZE) == b"a" * SIZE
+            if "shared" in self.said:
+                shared = int(self.said["shared"][0], 16)
+                assert core.read(shared, 1 << 20) == b"s" * (1 << 20)
+
+
+def run(
+    directory: Path,
+    call: str,
+    situation: str = "plain",
+    *,
+    program: Path | None = None,
+    file: str = "core",
+    environment: dict[str, str] | None = None,
+) -> Outcome:
+    """Run the program in a directory of its own; it must have noticed nothing."""
+    place = directory / "cwd"
+    place.mkdir()
+    done = subprocess.run(
+        [program or living.program("coredumper_calls"), call, situation, file],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        env=os.environ | (environment or {}),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not re.findall(r"^trouble.*", done.stdout, re.MULTILINE), done.stdout
+    said = {name: values for name, *values in map(str.split, done.stdout.splitlines())}
+    return Outcome(place, said)
+
+
+def unpacked(path: Path) -> Path:
+    """A core that a compressor wrote, beside it."""
+    plain = path.parent / "unpacked"
+    with gzip.open(path) as packed, plain.open("wb") as file:
+        shutil.copyfileobj(packed, file)
+    return plain
+
+
+@pytest.mark.parametrize("call", ["write", "get", "uncompressed", "no-program-but-plain"])
+def test_core_is_whole(tmp_path: Path, call: str) -> None:
+    outcome = run(tmp_path, call)
+    assert outcome.returned == (0, 0)
+    assert outcome.files == ["core"]
+    assert (outcome.directory / "core").stat().st_mode & 0o777 == 0o600
+    outcome.check(outcome.directory / "core")
+
+
+@pytest.mark.parametrize("call", ["write", "get", "gzip", "get-compressed"])
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_situations(tmp_path: Path, call: str, situation: str) -> None:
+    if situation == "at-once":
+        pytest.skip("each thread writes the same file") if call != "write" else None
+    outcome = run(tmp_path, call, situation)
+    assert outcome.returned == (0, 0)
+    (name,) = outcome.files
+    path = outcome.directory / name
+    pid = None
+    if situation == "after-fork":
+        with Core(unpacked(path) if call in ("gzip", "get-compressed") else path) as core:
+            pid = core.process.pid
+        assert pid != int(outcome.said["pid"][0])
+        path = outcome.directory / ("unpacked" if "unpacked" in outcome.files else name)
+    elif call in ("gzip", "get-compressed"):
+        path = unpacked(path)
+    outcome.check(path, pid=pid)
+
+
+@pytest.mark.parametrize("size", [256, 4095, 60000])
+def test_size_is_limited(tmp_path: Path, size: int) -> None:
+    outcome = run(tmp_path, f"limited-{size}")
+    assert outcome.returned == (0, 0)
+    assert (outcome.directory / "core").stat().st_size == size
+
+
+def test_no_bytes_are_no_file(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "limited-0")
+    assert (outcome.returned, outcome.files) == ((0, 0), [])
+
+
+def test_small_segments_come_first(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "by-priority")
+    assert outcome.returned == (0, 0)
+    with Core(outcome.directory / "core") as core:
+        assert core.file_size <= 1 << 20
+        start = int(outcome.said["memory"][0], 16)
+        mapping = core.mapping_at(start)
+        assert mapping is not None and mapping.filesz < SIZE
+        stack = core.mapping_at(core.threads[0].sp or 0)
+        assert stack is not None and stack.filesz == stack.end - stack.start
+
+
+def test_programs_compress(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "gzip")
+    assert outcome.files == ["core.gz"]
+    assert outcome.said["selected"] == ["/bin/gzip"]
+    outcome.check(unpacked(outcome.directory / "core.gz"))
+
+
+def test_limit_is_of_the_compressed_file(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "gzip-limited")
+    assert outcome.returned == (0, 0)
+    assert (outcome.directory / "core.gz").stat().st_size == 1000
+
+
+def test_program_is_found_by_path(tmp_path: Path) -> None:
+    own = tmp_path / "bin"
+    own.mkdir()
+    (own / "gzip").write_text("#!/bin/sh\nexec /bin/gzip -9\n")
+    (own / "gzip").chmod(0o755)
+    outcome = run(tmp_path, "gzip-by-path", environment={"PATH": f"relative:{own}:/bin"})
+    assert outcome.files == ["core.by-path"]
+    outcome.check(unpacked(outcome.directory / "core.by-path"))
+
+
+def test_relative_entries_of_path_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "gzip").write_text("#!/bin/sh\ntouch harm\n")
+    (tmp_path / "gzip").chmod(0o755)
+    outcome = run(tmp_path, "gzip-by-path", environment={"PATH": "..:.:"})
+    assert outcome.returned == (-1, ENOENT)
+    assert outcome.files == []
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [("no-program", ENOENT), ("program-that-fails", EIO), ("veto", ECANCELED)]
+)
+def test_failures_leave_no_file(tmp_path: Path, call: str, error: int) -> None:
+    outcome = run(tmp_path, call)
+    assert (outcome.returned, outcome.files) == ((-1, error), [])
+
+
+@pytest.mark.parametrize(("file", "error"), [("nowhere/core", ENOENT), (".", EISDIR), ("", ENOENT)])
+@pytest.mark.parametrize("call", ["write", "gzip"])
+def test_places_that_cannot_be_written(tmp_path: Path, call: str, file: str, error: int) -> None:
+    outcome = run(tmp_path, call, file=file)
+    if (call, file) == ("gzip", "."):
+        pytest.skip("with a suffix it is a name like any other")
+    value, number = outcome.returned
+    assert value == -1
+    assert call == "gzip" or number == error
+    assert outcome.files in ([], [".gz"])
+
+
+def test_links_and_devices_are_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    outcome = run(tmp_path, "write", file="../link")
+    assert outcome.returned == (0, 0)
+    outcome.check(tmp_path / "real")
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_existing_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    outcome = run(tmp_path, "write", file="../old")
+    assert outcome.returned == (0, 0)
+    outcome.check(tmp_path / "old")
+
+
+def test_notes_come_back(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "notes")
+    with Core(outcome.directory / "core") as core:
+        own = [(note.owner, note.type, note.desc) for note in core.notes[-4:]]
+    many = bytes(i * 7 % 256 for i in range(5000))
+    assert own == [
+        ("example.org", 1, b"one"), ("x", 0xFFFFFFFF, b""), ("five!", 2, b"12345"),
+        ("many", 3, many),
+    ]  # fmt: skip
+
+
+def test_callback_is_called_once(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "callback")
+    assert (outcome.said["calls"], outcome.returned) == (["1"], (0, 0))
+
+
+def test_older_struct_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "short-struct")
+    assert outcome.returned == (0, 0)
+    assert (outcome.directory / "core").stat().st_size == 60000
+
+
+def test_combinations_that_are_refused(tmp_path: Path) -> None:
+    assert run(tmp_path, "refused-combinations").returned[0] == 0
+
+
+def test_exports_are_the_contracts() -> None:
+    library = living.build() / "libcoredumper.so.1"
+    done = subprocess.run(
+        [living.need("readelf"), "-W", "--dyn-syms", "-d", library],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.split() for line in done.stdout.splitlines()]
+    exported = {
+        words[7]
+        for words in lines
+        if len(words) == 8 and words[4] == "GLOBAL" and words[6] != "UND"
+    }
+    assert exported == NAMES
+    assert "Library soname: [libcoredumper.so.1]" in done.stdout
+    needed = set(re.findall(r"Shared library: \[(.*)\]", done.stdout))
+    assert all(name.startswith(("libc.so", "ld-linux")) for name in needed)
+
+
+def test_program_linked_to_another_library_of_that_name_runs(tmp_path: Path) -> None:
+    """One that has exactly these names and this soname, and does nothing."""
+    compiler = living.need("gcc")
+    stub = tmp_path / "stub"
+    stub.mkdir()
+    # Programs have copies of the lists, as long as those were that they were linked to.
+    lists = {name: 4 for name in NAMES if name.isupper()}
+    lists |= {name: 5 for name in lists if "TRY" in name}
+    lists |= {"COREDUMPER_COMPRESSED": 11, "COREDUMPER_UNCOMPRESSED": 2}
+    source = "".join(
+        f"const void *const {name}[3 * {lists[name]}] = {{ 0 }};\n"
+        if name in lists
+        else f"int {name}(void) {{ return -1; }}\n"
+        for name in sorted(NAMES)
+    )
+    (stub / "stub.c").write_text(source)
+    library = stub / "libcoredumper.so"
+    subprocess.run(
+        [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-Wl,-soname,libcoredumper.so.1",
+            "-o",
+            library,
+            stub / "stub.c",
+        ],
+        check=True,
+    )
+    program = tmp_path / "program"
+    subprocess.run(
+        [compiler, f"-I{living.INCLUDE}", "-D_GNU_SOURCE", "-pthread", "-o", program,
+         living.PROGRAMS / "coredumper_calls.c", library],
+        check=True,
+    )  # fmt: skip
+    place = {"LD_LIBRARY_PATH": str(living.build())}
+    outcome = run(tmp_path, "gzip", program=program, environment=place)
+    outcome.check(unpacked(outcome.directory / "core.gz"))
