@@ -77,6 +77,8 @@ def check(module: str, where: str, imports: Iterable[str], rooms: list[Room]) ->
 
 # C
 
+C_FOLDERS = ("src", "include", "coredumper", "tools")
+
 
 def c_module(path: str, public: frozenset[str]) -> str:
     """Return the module of a header or source: its name without directory and suffix, except that
@@ -90,12 +92,12 @@ def c_module(path: str, public: frozenset[str]) -> str:
 
 
 def c_violations(core: Path, rooms: list[Room]) -> list[str]:
-    """Check every C file under core/src, core/include and core/tools."""
+    """Check every C file of the library, of libcoredumper and of the programs."""
     found: list[str] = []
     public = frozenset(str(p.relative_to(core / "include")) for p in core.glob("include/**/*.h"))
     for path in sorted(core.rglob("*.[chS]")):
         inside = path.relative_to(core)
-        if inside.parts[0] not in ("src", "include", "tools"):
+        if inside.parts[0] not in C_FOLDERS:
             continue
         text = path.read_text(encoding="utf-8")
         module = c_module(str(inside), public)
@@ -231,7 +233,7 @@ def test_every_entry_stands_for_a_module(document: str) -> None:
     public = frozenset(str(p.relative_to(core / "include")) for p in core.glob("include/**/*.h"))
     c_modules = frozenset(
         c_module(str(p.relative_to(core)), public)
-        for top in ("src", "include", "tools")
+        for top in C_FOLDERS
         for p in (core / top).rglob("*.[chS]")
     )
     assert idle_entries(read_rooms(document, "C"), c_modules) == []

@@ -153,7 +153,7 @@ def test_one_version_everywhere() -> None:
     assert version == one(
         rf'#define CORESNAP_VERSION "({VERSION})"', "packages/core/include/coresnap.h"
     )
-    assert version == one(rf"^\s*version: '({VERSION})'", "packages/core/meson.build")
+    assert version == one(rf"^  version: '({VERSION})'", "packages/core/meson.build")
 
 
 def test_each_dependency_has_its_reason() -> None:
