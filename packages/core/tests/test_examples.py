@@ -19,31 +19,15 @@ from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def compiled(name: str, to: Path) -> Path:
-    """An example, as its first lines say, with the library as it was built."""
-    build = living.build()
-    program = to / name
-    subprocess.run(
-        [
-            *(living.need("gcc"), "-Wall", "-Wextra", "-Werror", f"-I{living.INCLUDE}"),
-            *(EXAMPLES / f"{name}.c", "-o", program),
-            *(f"-L{build}", "-lcoresnap", f"-Wl,-rpath,{build}"),
-        ],
-        check=True,
-        timeout=DEADLINE,
-    )
-    return program
-
 
 @contextlib.contextmanager
-def running(program: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The program in its own directory, and the first line that it printed."""
+def running(
+    program: Path, where: Path, *arguments: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program in a directory, and the first line that it printed."""
     with subprocess.Popen(
         [program, *arguments],
-        cwd=program.parent,
+        cwd=where,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -64,7 +48,7 @@ def line_of(stream: IO[str] | None) -> str:
 
 
 def test_service_writes_a_core_at_each_signal(tmp_path: Path) -> None:
-    with running(compiled("service", tmp_path)) as (process, pid):
+    with running(living.program("service"), tmp_path) as (process, pid):
         for number in (1, 2):
             process.send_signal(signal.SIGUSR1)
             assert line_of(process.stderr).startswith(f"service.{pid}.{number}: ")
@@ -79,7 +63,7 @@ def test_service_writes_a_core_at_each_signal(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["core", "core.zst", "core.gz"])
 def test_tftp_client_gets_a_core(tmp_path: Path, name: str) -> None:
     client = living.need("tftp")
-    with running(compiled("tftpd", tmp_path), "0") as (process, port):
+    with running(living.program("tftpd"), tmp_path, "0") as (process, port):
         for to in ("first", "second"):
             subprocess.run(
                 [client, "127.0.0.1", port, "-m", "binary", "-c", "get", name, tmp_path / to],
@@ -94,7 +78,7 @@ def test_tftp_client_gets_a_core(tmp_path: Path, name: str) -> None:
 
 def test_tftp_server_says_what_there_is(tmp_path: Path) -> None:
     client = living.need("tftp")
-    with running(compiled("tftpd", tmp_path), "0") as (_, port):
+    with running(living.program("tftpd"), tmp_path, "0") as (_, port):
         done = subprocess.run(
             [client, "127.0.0.1", port, "-m", "binary", "-c", "get", "nothing", tmp_path / "x"],
             capture_output=True,
@@ -105,6 +89,6 @@ def test_tftp_server_says_what_there_is(tmp_path: Path) -> None:
 
 
 def test_tftp_server_listens_on_loopback_only(tmp_path: Path) -> None:
-    with running(compiled("tftpd", tmp_path), "0") as (_, port):
+    with running(living.program("tftpd"), tmp_path, "0") as (_, port):
         told = Path("/proc/net/udp").read_text()
     assert f"0100007F:{int(port):04X}" in told

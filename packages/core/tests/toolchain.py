@@ -76,6 +76,7 @@ class Program:
     sources: tuple[Path, ...]
     flags: tuple[str, ...] = ()
     library: str = ""
+    stub: Path | None = None  # linked to this instead, as the library's name; runs on the library
     static: bool = False
     native_only: bool = False
 
@@ -130,6 +131,22 @@ PROGRAMS = {
             native_only=True,
         ),
         Program(
+            name="coredumper_stub_calls",
+            sources=(C_PROGRAMS / "coredumper_calls.c",),
+            library=_COREDUMPER,
+            stub=C_PROGRAMS / "coredumper_stub.c",
+            native_only=True,
+        ),
+        *(
+            Program(
+                name=name,
+                sources=(CORE / "examples" / f"{name}.c",),
+                library=_SHARED,
+                native_only=True,
+            )
+            for name in ("service", "tftpd")
+        ),
+        Program(
             name="open_self",
             sources=(C_PROGRAMS / "open_self.c",),
             library=_STATIC,
@@ -171,15 +188,32 @@ def make(
     if program.library and build is None:
         raise Missing(f"no build directory of the library for {architecture.name} is named")
     if program.library and build is not None:
-        library = [build / program.library, f"-Wl,-rpath,{found_at}"]
+        linked = build / program.library
+        if program.stub is not None:
+            linked = _stub(program, architecture, to)
+        library = [linked, f"-Wl,-rpath,{found_at}"]
     made = to / program.name
     argv: list[str | Path] = [
         *(_compiler(architecture), *_CFLAGS, *_MORE_CFLAGS.get(architecture.name, ()), _INCLUDE),
         *["-static"] * (program.static or architecture is not own),
         *("-o", made, *program.sources, *library, *program.flags),
     ]
+    _run(argv)
+    return made
+
+
+def _run(argv: list[str | Path]) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=_SECONDS)
     assert done.returncode == 0, done.stderr
+
+
+def _stub(program: Program, architecture: Architecture, to: Path) -> Path:
+    """A library of the soname of ours, in a directory where nothing looks for it."""
+    assert program.stub is not None
+    made = to / "stub" / program.library
+    made.parent.mkdir(exist_ok=True)
+    soname = f"-Wl,-soname,{program.library}.1"
+    _run([_compiler(architecture), "-shared", "-fPIC", soname, "-o", made, program.stub])
     return made
 
 
