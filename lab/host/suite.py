@@ -32,6 +32,7 @@ _FILES = (
     "packages/core/src/libcoresnap.map",
     f"{TESTS}/*.py",
     f"{TESTS}/programs/*.py",
+    f"{TESTS}/programs/coredumper_stub.c",
 )
 # Settings that the pytest of the images, 7.2, does not know yet.
 _NOVEL = ("tmp_path_retention_policy", "tmp_path_retention_count")

@@ -14,11 +14,12 @@ from lab.matrix import GUESTS, STOCK, Guest
 
 PRODUCT = "/run/product"
 ENV = {"PYTHONPATH": PRODUCT}
+CORES = ("fork.core", "cli.core", "cli.core.zst")
 MACHINES = {"x86-32": 3, "x86-64": 62, "arm": 40, "arm64": 183}  # e_machine
 
 # One Python for all, which takes a guest seconds to start. The API dumps a child by each method,
-# and itself, and reads the cores. Then the command dumps by name, which takes psutil, and tells of
-# the core, which takes capstone.
+# and itself, and reads the cores. Then the command dumps by name, which takes psutil, once compressed,
+# which the guest's Python has no module to read, and tells of the core, which takes capstone.
 SCRIPT = """
 import json, os, subprocess, coresnap
 from coresnap_cli.main import run
@@ -33,6 +34,7 @@ with coresnap.Core("/tmp/self.core") as core:
     said["self"] = [result.method, core.threads[0].tid == os.getpid(), core.machine]
 said["codes"] = [
     run(["dump", "-n", "cat", "-o", "/tmp/cli.core"]),
+    run(["dump", "-n", "cat", "-o", "/tmp/cli.core.zst", "--compress", "zstd"]),
     *(run([command, "/tmp/cli.core"]) for command in ("info", "threads", "disasm")),
 ]
 child.stdin.close()
@@ -48,16 +50,16 @@ def test_python_and_command_dump_and_read(architecture: str, tmp_path: Path) -> 
     with guests.fresh(machine, memory=384) as vm:
         vm.put_tree(PRODUCT, guests.product(architecture) / "python")
         done = vm.run(["python3", "-c", SCRIPT], env=ENV)
-        for name in ("fork.core", "cli.core"):
+        for name in CORES:
             vm.get(f"/tmp/{name}", tmp_path / name)
     *told, last = done.stdout.decode().splitlines()
     said = json.loads(last)
     assert said["stop"] == ["stop", 1, "cat"]
     assert said["fork"] == ["fork", 1, "cat"]
     assert said["self"][1:] == [True, MACHINES[architecture]]
-    assert said["codes"] == [0, 0, 0, 0]
+    assert said["codes"] == [0, 0, 0, 0, 0]
     assert said["end"] == 0
     assert any("=> 0x" in line for line in told)
-    for name in ("fork.core", "cli.core"):
+    for name in CORES:
         with Core(tmp_path / name) as core:
             assert (core.machine, core.process.fname) == (MACHINES[architecture], b"cat")

@@ -12,7 +12,13 @@ from lab.longform import FULL
 from lab.matrix import GUESTS
 
 # In the everyday run: what no row of the lab shows, and takes some seconds under emulation.
-EVERYDAY = ("test_copy_kill.py::test_killed_at_some_steps",)
+EVERYDAY = (
+    "test_copy_kill.py::test_killed_at_some_steps",
+    "test_coredumper.py::test_exports_are_the_contracts",
+    "test_coredumper.py::test_program_linked_to_another_library_of_that_name_runs",
+    "test_examples.py::test_tftp_client_gets_a_core",
+    "test_limits.py::test_small_segments_are_kept_whole",
+)
 PARTS: dict[str, tuple[str, ...]] = {"everyday": EVERYDAY}
 if FULL:
     PARTS = {name.removeprefix("test_").removesuffix(".py"): (name,) for name in suite.files()}
