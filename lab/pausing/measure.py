@@ -12,19 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import select
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lab.measured import machine, ms, spread, table, write
 from lab.pausing import calls
 
 HERE = Path(__file__).resolve().parent
@@ -177,24 +175,6 @@ def words(verdicts: Iterable[str]) -> str:
     return " or ".join(sorted(verdicts)) or "not here"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines)
-
-
-def ms(nanoseconds: float) -> str:
-    """Milliseconds with three digits that count."""
-    value = nanoseconds / 1e6
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median, least and most, in ms."""
-    return f"{ms(statistics.median(values))} ({ms(min(values))}–{ms(max(values))})"
-
-
 def call_tables(tools: Tools, rounds: int) -> str:
     """The table of calls of 64-bit processes, and where 32-bit ones differ."""
     parts = []
@@ -342,27 +322,6 @@ def effect_table(tools: Tools) -> str:
     return table(head, rows)
 
 
-def machine() -> str:
-    """Where this was measured."""
-    cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return (
-        f"Linux {platform.release()} {platform.machine()}, {os.cpu_count()} CPUs "
-        f"({cpu[1] if cpu else 'unknown'}), load average {os.getloadavg()[0]:.1f} at the beginning"
-    )
-
-
-def write(sections: dict[str, str]) -> None:
-    """Replace what stands between the markers of the document."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    for name, content in sections.items():
-        begin, end = f"<!-- measured: {name} -->", f"<!-- end: {name} -->"
-        head, found, rest = text.partition(begin)
-        _, found_end, tail = rest.partition(end)
-        assert found and found_end, f"{DOCUMENT} has no section {name}"
-        text = f"{head}{begin}\n{content}\n{end}{tail}"
-    DOCUMENT.write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -379,7 +338,7 @@ def main() -> None:
         sections["effects"] = effect_table(tools)
         sections["calls"] = call_tables(tools, arguments.rounds)
     if arguments.write:
-        write(sections)
+        write(DOCUMENT, sections)
     else:
         print("\n\n".join(sections.values()))
 
