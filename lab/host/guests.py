@@ -126,6 +126,18 @@ def dump_refused(row: Row, to: Path, where: Path, *, request: int) -> dict[str, 
     return said
 
 
+def dump_variants(row: Row, to: Path, where: Path) -> dict[str, Any]:
+    """variants.dumps() in a guest: what each dump said by its core's name, which is in ``where``.
+
+    Raises what ready() raises.
+    """
+    with ready(row, to) as vm:
+        said = _possible(vm.call("lab.inside.calls:dump_variants", packed=calls.pack(row)))
+        for name in said:
+            vm.get(str(calls.PLACE / name), where / name)
+    return said
+
+
 def repeat(row: Row, to: Path, *, dumps: int) -> undisturbed.Aftermath:
     """undisturbed.repeat() in a guest. Raises what ready() raises."""
     with ready(row, to) as vm:

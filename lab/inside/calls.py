@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab.inside import refused, system, take, undisturbed
+from lab.inside import refused, system, take, undisturbed, variants
 from lab.inside.process import Impossible
 from lab.matrix import NOBODY, Row
 
@@ -76,5 +76,14 @@ def dump_refused(*, packed: str, request: int) -> dict[str, Any]:
     def do(row: Row) -> dict[str, Any]:
         made = refused.dumps(row, PROGRAMS, PLACE, denied=DENIED, request=request)
         return {dump.core.name: dump.to_json() for dump in made}
+
+    return _answer(packed, do)
+
+
+def dump_variants(*, packed: str) -> dict[str, Any]:
+    """variants.dumps() of the row by their names, or why it is impossible here."""
+
+    def do(row: Row) -> dict[str, Any]:
+        return {dump.core.name: dump.to_json() for dump in variants.dumps(row, PROGRAMS, PLACE)}
 
     return _answer(packed, do)

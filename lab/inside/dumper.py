@@ -41,12 +41,15 @@ def dump(
     method: str,
     user: int | None = None,
     before: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Dump:
     """Dump a process into a new file; ``before`` are words that stand before the program's name.
 
+    ``options`` are more of those that stand behind it.
+
     Raises DumpFailed.
     """
-    argv = [*before, str(program), str(pid), "-o", to.name, "--method", method, "--json"]
+    argv = [*before, str(program), str(pid), "-o", to.name, "--method", method, "--json", *options]
     done = subprocess.run(
         argv,
         cwd=to.parent,
