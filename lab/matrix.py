@@ -58,9 +58,10 @@ class Scenario:
     ``memory`` is what a guest has, in MiB.
     ``argv0`` and ``exe`` are the names that the program runs under, bytes because they may be
     anything. ``tmpfs`` puts the row's directory on /dev/shm: its core has more bytes (nearly all
-    holes) than a file of ext4 can have. ``kernel_core`` says whether the kernel writes one too,
-    ``compared`` whether ours are then compared with it byte by byte. ``verdicts`` are the widths at
-    which gdb and other tools read both cores.
+    holes) than a file of ext4 can have. ``core_limit`` is an RLIMIT_CORE in bytes, which ends the
+    kernel's core, and ours with the same option. ``kernel_core`` says whether the kernel writes one
+    too, ``compared`` whether ours are then compared with it byte by byte. ``verdicts`` are the
+    widths at which gdb and other tools read both cores.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Scenario:
     kernel_core: bool = True
     compared: bool = True
     tmpfs: bool = False
+    core_limit: int = 0
     exe: bytes = b""
     sysctls: tuple[Sysctl, ...] = ()
     verdicts: tuple[str, ...] = ()
@@ -117,6 +119,8 @@ SCENARIOS = (
         compat=True,
         brief=True,
     ),
+    # Ends within the segments, behind the first holes.
+    Scenario(name="limited", source="one_thread", widths=BOTH, core_limit=60_000, guests=GUESTS),
     # Without the first pages of ELF files, which all others have.
     Scenario(name="filter", source="one_thread", args=(b"0x01",)),
     Scenario(
@@ -290,6 +294,11 @@ class Row:
     def kernel_core(self) -> bool:
         """Whether the kernel writes a core of it, too."""
         return self.scenario.kernel_core and (self.guest is None or self.guest.writes_cores)
+
+    @property
+    def whole(self) -> bool:
+        """Whether its cores have all that the scenario tells of itself."""
+        return not self.scenario.core_limit
 
 
 def kernels(architecture: str) -> tuple[str, ...]:

@@ -43,14 +43,17 @@ class Hold:
         """Our core by a method, opened. Fails the test with the dumper's words if there is none."""
         assert method in self.record.dumps, self.record.failures[method]
         if method not in self._open:
-            self._open[method] = Core(self.record.dumps[method].core)
+            self._open[method] = self._core(self.record.dumps[method].core)
         return self._open[method]
+
+    def _core(self, path: Path) -> Core:
+        return Core(path, allow_truncated=not self.row.whole)
 
     @cached_property
     def kernel(self) -> Core:
         """The kernel's core, opened."""
         assert self.record.kernel_core is not None, "the kernel wrote no core"
-        return Core(self.record.kernel_core)
+        return self._core(self.record.kernel_core)
 
     def context(self, method: str, *, ours: Core | None = None) -> Context:
         """What the rules see of this hold; ``ours`` instead of the method's core."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -144,13 +145,24 @@ def dump(process: Process, row: Row, program: Path, to: Path, method: str) -> du
     if row.nobody:
         copy = to.parent / "coresnap-dump"
         program = copy if copy.exists() else install(program, to.parent, copy.name)
-    return dumper.dump(program, process.pid, to, method=method, user=NOBODY if row.nobody else None)
+    limit = row.scenario.core_limit
+    return dumper.dump(
+        program,
+        process.pid,
+        to,
+        method=method,
+        user=NOBODY if row.nobody else None,
+        options=("--core-limit", str(limit)) if limit else (),
+    )
 
 
-def _kernel_core(process: Process, stopped: bool) -> Path | None:
+def _kernel_core(process: Process, row: Row) -> Path | None:
     """Let the kernel write its core; core_pattern names it, so it is the file that is new."""
+    if row.scenario.core_limit:
+        limits = (row.scenario.core_limit, resource.RLIM_INFINITY)
+        resource.prlimit(process.pid, resource.RLIMIT_CORE, limits)
     before = set(os.listdir(process.directory))
-    status = process.abort(stopped=stopped)
+    status = process.abort(stopped=row.scenario.stopped)
     new = sorted(set(os.listdir(process.directory)) - before)
     assert len(new) == 1, f"the kernel wrote {new} into {process.directory}, status {status}"
     return (process.directory / new[0]).rename(process.directory / "kernel.core")
@@ -185,7 +197,7 @@ def take(row: Row, programs: Programs, where: Path) -> Record:
         if row.kernel_core:
             if stopped:
                 process.stop()
-            record.kernel_core = _kernel_core(process, stopped)
+            record.kernel_core = _kernel_core(process, row)
         else:
             record.answer = f"{record.answer}, exit {process.exit_status()}"
         record.elapsed = time.monotonic() - began

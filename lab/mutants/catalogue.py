@@ -399,5 +399,24 @@ _GUESTS = (
     ),
 )
 
+_LIMITS = (
+    Mutant(
+        name="a part of a page at a limit",
+        file="emit.c",
+        search="size = (size_t)emit->left / unit * unit;",
+        replacement="size = (size_t)emit->left;",
+        row="limited/x86-64",
+        said=r"memory(-missing)?\[[0-9a-f]+-[0-9a-f]+\]",
+    ),
+    Mutant(
+        name="a page counted twice against a limit",
+        file="emit.c",
+        search="\temit->left -= size;\n",
+        replacement="\temit->left -= size * 2 < emit->left ? size * 2 : emit->left;\n",
+        row="limited/x86-32",
+        said=r"memory(-missing)?\[[0-9a-f]+-[0-9a-f]+\]",
+    ),
+)
+
 # The row that takes longest comes first, so that no worker is left with it at the end.
-MUTANTS = (*_SEGMENTS, *_MEMORY, *_REGISTERS, *_THREADS, *_PROCESS, *_NOTES, *_GUESTS)
+MUTANTS = (*_SEGMENTS, *_MEMORY, *_REGISTERS, *_THREADS, *_PROCESS, *_NOTES, *_LIMITS, *_GUESTS)

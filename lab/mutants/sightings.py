@@ -32,7 +32,7 @@ def _read(held: Hold, method: str) -> Iterator[Sighting]:
     if held.row.kernel_core and held.row.scenario.compared:
         for difference, _ in compare.judge(held.context(method)).unexplained:
             yield Sighting(Judge.KERNEL, difference.path)
-    for words in truth.lies(core, held.facts):
+    for words in truth.lies(core, held.facts) if held.row.whole else ():
         yield Sighting(Judge.TRUTH, words)
 
 

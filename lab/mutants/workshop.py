@@ -72,8 +72,8 @@ class Workshop:
         self.scenarios = above / "scenarios"
         self._tree = above / "core"
         self._spoilt: tuple[Path, str] | None = None
-        # Nothing but what coresnap-dump is made of; the tests need not compile with a fault.
-        for name in ("include", "src", "tools"):
+        # All that meson looks at but the tests, which need not compile with a fault.
+        for name in ("coredumper", "include", "man", "src", "tools"):
             shutil.copytree(CORE / name, self._tree / name)
         for name in ("meson.build", "meson.options"):
             shutil.copyfile(CORE / name, self._tree / name)

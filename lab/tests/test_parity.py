@@ -12,7 +12,8 @@ from lab.host.hold import Hold
 from lab.matrix import METHODS, ROWS
 
 HOLDS = [pytest.param(row, id=row.name) for row in ROWS]
-BY_KERNEL = [param for param, row in zip(HOLDS, ROWS, strict=True) if row.kernel_core]
+WHOLE = [param for param, row in zip(HOLDS, ROWS, strict=True) if row.whole]
+BY_KERNEL = [param for param, row in zip(HOLDS, ROWS, strict=True) if row.kernel_core and row.whole]
 COMPARED = [
     param
     for param, row in zip(HOLDS, ROWS, strict=True)
@@ -34,7 +35,7 @@ def test_core_equals_kernels(held: Hold, method: str, results: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("held", HOLDS, indirect=True)
+@pytest.mark.parametrize("held", WHOLE, indirect=True)
 @pytest.mark.parametrize("method", METHODS)
 def test_core_tells_the_truth(held: Hold, method: str) -> None:
     caller = held.facts["pid"] if held.row.itself else None
