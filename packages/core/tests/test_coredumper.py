@@ -17,7 +17,9 @@ from pathlib import Path
 
 import living
 import pytest
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from coresnap.corefile import Core
 from lab.patience import DEADLINE
@@ -265,15 +267,17 @@ def dynamic(library: Path) -> tuple[set[str], dict[str, list[str]]]:
     """The names that a shared library exports, and its entries DT_SONAME and DT_NEEDED."""
     with library.open("rb") as file:
         elf = ELFFile(file)
+        symbols, entries = map(elf.get_section_by_name, (".dynsym", ".dynamic"))
+        assert isinstance(symbols, SymbolTableSection) and isinstance(entries, DynamicSection)
         exported = {
             symbol.name
-            for symbol in elf.get_section_by_name(".dynsym").iter_symbols()
+            for symbol in symbols.iter_symbols()
             if symbol["st_info"]["bind"] == "STB_GLOBAL" and symbol["st_shndx"] != "SHN_UNDEF"
         }
-        tags = list(elf.get_section_by_name(".dynamic").iter_tags())
+        tags = list(entries.iter_tags())
     return exported, {
-        "soname": [tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"],
-        "needed": [tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"],
+        "soname": [vars(tag)["soname"] for tag in tags if tag.entry.d_tag == "DT_SONAME"],
+        "needed": [vars(tag)["needed"] for tag in tags if tag.entry.d_tag == "DT_NEEDED"],
     }
 
 
