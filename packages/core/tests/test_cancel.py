@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""SIGINT and SIGTERM undo a dump: the target runs, no file is left, the exit code tells the signal.
+"""Signals undo a dump: the target runs, no file is left, the exit code tells the signal.
 
 How long that took is printed; asserted is only that it is not long.
 """
@@ -22,7 +22,9 @@ from lab.patience import AT_ONCE, DEADLINE
 
 pytestmark = pytest.mark.host
 
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+SIGNALS = pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name
+)
 
 
 @pytest.fixture

@@ -15,11 +15,13 @@ import pytest
 from living import WIDTHS, Subject
 from toolchain import CORE, Width
 
+from coresnap.corefile import Core
 from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
 HEADER = living.INCLUDE / "coresnap.h"
+MAN = CORE / "man"
 USAGE = 2
 
 
@@ -139,47 +141,133 @@ def meson_of(build: Path) -> str:
     return living.need("meson")
 
 
-@pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
-def test_an_installed_library_is_found_by_pkg_config(tmp_path: Path, static: bool) -> None:
-    compiler = living.need("gcc")
-    build, root = living.build(), tmp_path / "root"
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all of it is installed, without the prefix."""
+    living.need("gcc")  # where it cannot be built there is nothing to install
+    build, root = living.build(), tmp_path_factory.mktemp("installed")
     subprocess.run(
         [meson_of(build), "install", "-C", build, "--no-rebuild", "--destdir", root],
         check=True,
         capture_output=True,
         timeout=DEADLINE,
     )
-    (config,) = root.rglob("libcoresnap.pc")
+    return root
+
+
+def compiled(source: str, to: Path, installed: Path, *, static: bool = False) -> list[str | Path]:
+    """A program of a user of the installed library, and how it is run."""
+    (config,) = installed.rglob("libcoresnap.pc")
     flags = subprocess.run(
         [living.need("pkg-config"), "--cflags", "--libs", *["--static"] * static, "libcoresnap"],
         env=os.environ
-        | {"PKG_CONFIG_LIBDIR": str(config.parent), "PKG_CONFIG_SYSROOT_DIR": str(root)},
+        | {"PKG_CONFIG_LIBDIR": str(config.parent), "PKG_CONFIG_SYSROOT_DIR": str(installed)},
         capture_output=True,
         text=True,
         check=True,
         timeout=DEADLINE,
     ).stdout.split()
-    source = tmp_path / "user.c"
-    source.write_text(
+    file = to / "program.c"
+    file.write_text(source)
+    subprocess.run(
+        [
+            *(living.need("gcc"), "-Wall", "-Wextra", "-Werror", file, "-o", to / "program"),
+            *["-static"] * static,
+            *flags,
+        ],
+        check=True,
+        timeout=DEADLINE,
+    )
+    return ["env", f"LD_LIBRARY_PATH={config.parent.parent}", to / "program"]
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["shared", "static"])
+def test_an_installed_library_is_found_by_pkg_config(
+    installed: Path, tmp_path: Path, static: bool
+) -> None:
+    source = (
         "#include <coresnap.h>\n#include <stdio.h>\n"
         "int main(void) { return puts(coresnap_version()) < 0; }\n"
     )
-    program = tmp_path / "user"
-    subprocess.run(
-        [compiler, source, "-o", program, *["-static"] * static, *flags],
-        check=True,
-        timeout=DEADLINE,
-    )
-    shown = subprocess.run(
-        [program],
-        env=os.environ | {"LD_LIBRARY_PATH": str(config.parent.parent)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=DEADLINE,
-    )
+    program = compiled(source, tmp_path, installed, static=static)
+    shown = subprocess.run(program, capture_output=True, text=True, check=True, timeout=DEADLINE)
     assert shown.stdout == "0.1.0\n"
-    assert shutil.which("coresnap-dump", path=next(root.rglob("bin")))
+    assert shutil.which("coresnap-dump", path=next(installed.rglob("bin")))
+
+
+def test_each_name_of_a_manual_page_leads_to_it(installed: Path) -> None:
+    mandoc = living.need("mandoc")
+    (manual,) = installed.rglob("share/man")
+    pages = [path for path in manual.rglob("*.[1-8]") if not path.is_symlink()]
+    assert {path.name for path in pages} == {path.name for path in MAN.glob("*.[1-8]")}
+
+    def shown(path: Path) -> bytes:
+        argv: list[str | Path] = [mandoc, "-T", "utf8", path]
+        return subprocess.run(argv, check=True, capture_output=True, timeout=DEADLINE).stdout
+
+    expected = set()
+    for page in pages:
+        head = page.read_text().partition("\n.Sh NAME\n")[2].partition("\n.Nd ")[0]
+        for name in set(re.findall(r"^\.Nm (\S+)", head, re.M)) - {page.stem}:
+            link = page.with_name(name + page.suffix)
+            assert link.readlink() == Path(page.name)  # also where the tree is moved to
+            assert shown(link) == shown(page)
+            expected.add(link)
+    assert {path for path in manual.rglob("*") if path.is_symlink()} == expected
+    assert len(expected) > 20
+
+
+# -- the programs of the documents ---------------------------------------------------------------
+
+
+def programs(document: Path, pattern: str) -> list[str]:
+    """The whole programs in it; a backslash of a manual page is spelled \\e."""
+    found = re.findall(pattern, document.read_text(), re.M | re.S)
+    return [source.replace(r"\e", "\\") for source in found]
+
+
+def of_the_page(number: int) -> str:
+    """A program in libcoresnap(3)."""
+    return programs(MAN / "libcoresnap.3", r"^\.Bd -literal\n(#include .*?)^\.Ed$")[number]
+
+
+def test_the_program_of_the_manual_dumps_a_process(
+    installed: Path, tmp_path: Path, subject: Subject
+) -> None:
+    program = compiled(of_the_page(0), tmp_path, installed)
+    core = tmp_path / "app.core"
+    done = subprocess.run(
+        [*program, str(subject.pid), core], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"4 threads stopped for \d+\.\d ms by (fork|stop)\n", done.stdout)
+    with Core(core) as opened:
+        assert opened.process.pid == subject.pid
+    again = subprocess.run(
+        [*program, str(subject.pid), core], capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "the file exists" in again.stderr
+
+
+def test_the_program_of_the_manual_hands_out_a_core_of_itself(
+    installed: Path, tmp_path: Path
+) -> None:
+    program = compiled(of_the_page(1), tmp_path, installed)
+    core = tmp_path / "self.core.zst"
+    with core.open("wb") as file:
+        subprocess.run(program, stdout=file, check=True, timeout=DEADLINE)
+    with Core(core) as opened:
+        assert opened.compressed
+        assert opened.process.fname == b"program"
+
+
+def test_the_program_of_the_native_api_dumps_itself(installed: Path, tmp_path: Path) -> None:
+    (source,) = programs(CORE.parents[1] / "docs/native-api.md", r"^```c\n(#include .*?)^```$")
+    program = compiled(source, tmp_path, installed)
+    subprocess.run(program, cwd=tmp_path, check=True, timeout=DEADLINE)
+    with Core(tmp_path / "self.core") as opened:
+        assert opened.process.fname == b"program"
 
 
 # -- structs of other versions -------------------------------------------------------------------
