@@ -17,7 +17,7 @@ BUILT = {".git", ".venv", ".tox", "build", "dist", "__pycache__"}
 BUILT |= {".mypy_cache", ".pytest_cache", ".ruff_cache"}
 MAX_BINARY = 100_000  # bytes
 MAX_C_LINES = 500
-CODE = (".c", ".h", ".S", ".py", ".pyi", ".map", ".toml", ".build")
+CODE = (".c", ".h", ".S", ".py", ".pyi", ".map", ".toml", ".build", ".1", ".3")
 VERSION = r"\d+\.\d+\.\d+"
 
 
