@@ -6,6 +6,7 @@ import random
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ pytestmark = pytest.mark.host
 
 METHODS = (Method.STOP, Method.FORK)
 FRAME = 4 << 20
+ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 
 
 def readable(kind: Compression) -> Compression:
     """The kind; skips where the reader has no module for it."""
-    modules = {"zstd": ("compression.zstd", "backports.zstd"), "lz4": ("lz4.frame",)}
+    modules = {"zstd": ZSTD_MODULES, "lz4": ("lz4.frame",)}
     if not any(found(name) for name in modules.get(kind, ("zlib",))):
         pytest.skip(f"no Python module for {kind} here")
     return kind
@@ -136,6 +138,45 @@ def test_damage_is_told(target: Program, tmp_path: Path, kind: Compression) -> N
     (tmp_path / "cut").write_bytes(data[:-1])
     with pytest.raises(coresnap.NotACore, match=f"compressed by {kind}"):
         Core(tmp_path / "cut")
+
+
+def hide(patch: pytest.MonkeyPatch, *modules: str) -> None:
+    """Importing one of these fails, as where it is not installed."""
+    for module in modules:
+        patch.setitem(sys.modules, module, None)
+
+
+def test_zstandard_will_do(
+    target: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12 has no other module for zstd."""
+    pytest.importorskip("zstandard")
+    hide(monkeypatch, *ZSTD_MODULES[:2])
+    test_reader_reads_anywhere(target, tmp_path, Compression.ZSTD)
+    (tmp_path / "more").mkdir()
+    test_damage_is_told(target, tmp_path / "more", Compression.ZSTD)
+
+
+@pytest.mark.parametrize(
+    ("kind", "modules", "package"),
+    [
+        (Compression.ZSTD, ZSTD_MODULES, "backports.zstd"),
+        (Compression.LZ4, ("lz4.frame",), "lz4"),
+    ],
+)
+def test_without_a_module_it_says_what_to_install(
+    target: Program,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Compression,
+    modules: tuple[str, ...],
+    package: str,
+) -> None:
+    coresnap.dump(target.pid, tmp_path / "core", compression=kind)
+    hide(monkeypatch, *modules)
+    with pytest.raises(coresnap.CoreError, match=f"is compressed by {kind}") as raised:
+        Core(tmp_path / "core")
+    assert f"pip install {package}" in str(raised.value.remedy)
 
 
 def test_index_that_lies_is_no_index(target: Program, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Kind(enum.Enum):
 
 # Modules that know each kind, the first one that is there, and what to install otherwise.
 _MODULES = {
-    Kind.ZSTD: (("compression.zstd", "backports.zstd"), "backports.zstd"),
+    Kind.ZSTD: (("compression.zstd", "backports.zstd", "zstandard"), "backports.zstd"),
     Kind.LZ4: (("lz4.frame",), "lz4"),
     Kind.GZIP: (("zlib",), "zlib"),
 }
@@ -64,13 +64,18 @@ def _module(kind: Kind) -> Any:
     )
 
 
-def _decompressor(kind: Kind) -> Any:
+def _decompressed(kind: Kind, packed: bytes, size: int) -> bytes:
+    """At most ``size`` bytes of a frame, whatever it says of itself."""
     module = _module(kind)
-    if kind is Kind.ZSTD:
-        return module.ZstdDecompressor()
-    if kind is Kind.LZ4:
-        return module.LZ4FrameDecompressor()
-    return module.decompressobj(zlib.MAX_WBITS + 16)
+    if module.__name__ == "zstandard":
+        data: bytes = module.ZstdDecompressor().stream_reader(packed).read(size)
+    elif kind is Kind.ZSTD:
+        data = module.ZstdDecompressor().decompress(packed, size)
+    elif kind is Kind.LZ4:
+        data = module.LZ4FrameDecompressor().decompress(packed, size)
+    else:
+        data = module.decompressobj(zlib.MAX_WBITS + 16).decompress(packed, size)
+    return data
 
 
 class _Frame(NamedTuple):
@@ -182,8 +187,7 @@ class PackedSource:
 
     def _unpack(self, frame: _Frame, packed: bytes) -> bytes:
         try:
-            # Never more than the index says, whatever the frame says.
-            data: bytes = _decompressor(self._kind).decompress(packed, frame.size)
+            data = _decompressed(self._kind, packed, frame.size)
         except Exception as error:
             # Each module has errors of its own.
             raise self._damaged(frame) from error
