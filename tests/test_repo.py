@@ -156,6 +156,12 @@ def test_one_version_everywhere() -> None:
     assert version == one(rf"^  version: '({VERSION})'", "packages/core/meson.build")
 
 
+@pytest.mark.parametrize("package", ["core", "cli"])
+def test_each_package_has_the_licence(package: str) -> None:
+    """An archive of one package has no other files than its own."""
+    assert (ROOT / "packages" / package / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
 def test_each_dependency_has_its_reason() -> None:
     """Runtime dependencies of both packages, by name, in docs/decisions."""
     for package in ("core", "cli"):

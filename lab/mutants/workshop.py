@@ -75,7 +75,7 @@ class Workshop:
         # All that meson looks at but the tests, which need not compile with a fault.
         for name in ("coredumper", "include", "man", "src", "tools"):
             shutil.copytree(CORE / name, self._tree / name)
-        for name in ("meson.build", "meson.options"):
+        for name in ("meson.build", "meson_options.txt"):
             shutil.copyfile(CORE / name, self._tree / name)
 
     def dumper(self, architecture: str, mutant: Mutant | None) -> Path:
