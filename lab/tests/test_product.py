@@ -18,8 +18,8 @@ CORES = ("fork.core", "cli.core", "cli.core.zst")
 MACHINES = {"x86-32": 3, "x86-64": 62, "arm": 40, "arm64": 183}  # e_machine
 
 # One Python for all, which takes a guest seconds to start. The API dumps a child by each method,
-# and itself, and reads the cores. Then the command dumps by name, which takes psutil, once into a
-# compressed core that is read here, and tells of the core, which takes capstone.
+# and itself, and reads the cores. Then the command dumps by name, which takes psutil, once with
+# compression, and tells of the core, which takes capstone.
 SCRIPT = """
 import json, os, subprocess, coresnap
 from coresnap_cli.main import run
