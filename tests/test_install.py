@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,16 @@ def test_cli_wants_the_same_version_of_core(cli: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_missing(cli: Path, tmp_path: Path) -> None:
     assert must(cli / "pip", "check", cwd=tmp_path).strip() == "No broken requirements found."
+
+
+def test_examples_are_in_the_source_distribution_only(tree: Path, cli: Path) -> None:
+    must(cli / "pip", "install", "-q", "hatchling", cwd=tree)
+    package = tree / "packages/cli"
+    must(cli / "hatchling", "build", "-t", "sdist", "-t", "wheel", cwd=package)
+    [source], [wheel] = package.glob("dist/*.tar.gz"), package.glob("dist/*.whl")
+    with tarfile.open(source) as packed:
+        inside = {name.partition("/")[2] for name in packed.getnames()}
+    assert {"examples/snapshot_app.py", "src/coresnap_cli/main.py"} <= inside
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if "snapshot_app" in name]
+        assert "coresnap_cli/main.py" in archive.namelist()
