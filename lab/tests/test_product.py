@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from coresnap.corefile import Core
+from lab.architectures import ARM, X86_32
 from lab.host import guests
 from lab.matrix import GUESTS, STOCK, Guest
 
+EXAMPLE = Path(__file__).parents[2] / "packages/cli/examples/snapshot_app.py"
 PRODUCT = "/run/product"
 ENV = {"PYTHONPATH": PRODUCT}
 CORES = ("fork.core", "cli.core", "cli.core.zst")
@@ -63,3 +65,41 @@ def test_python_and_command_dump_and_read(architecture: str, tmp_path: Path) -> 
     for name in CORES:
         with Core(tmp_path / name) as core:
             assert (core.machine, core.process.fname) == (MACHINES[architecture], b"cat")
+
+
+# The example's own server needs a newer uvicorn than Debian's, its application does not. curl asks
+# from a thread, so that the server has the main one.
+HTTP = """
+import subprocess, threading, uvicorn
+from snapshot_app import SnapshotApp
+class Server(uvicorn.Server):
+    async def startup(self, sockets=None):
+        await super().startup(sockets=sockets)
+        threading.Thread(target=ask, args=(self.servers[0].sockets[0].getsockname()[1],)).start()
+def ask(port):
+    argv = ["curl", "-sfS", "-X", "POST", "-o", "/tmp/core.zst", f"http://127.0.0.1:{port}/"]
+    try:
+        subprocess.run([*argv, "-H", f"Authorization: Bearer {TOKEN}"], check=True)
+        print("fetched", flush=True)
+    finally:
+        server.should_exit = True
+TOKEN = "0123456789" * 4
+app = SnapshotApp(TOKEN)
+server = Server(uvicorn.Config(app, port=0, lifespan="off", ws="none", log_level="error"))
+server.run()
+"""
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("architecture", [X86_32.name, ARM.name])
+def test_http_client_gets_a_core(architecture: str, tmp_path: Path) -> None:
+    with guests.fresh(Guest(architecture=architecture, kernel=STOCK), memory=384) as vm:
+        vm.put_tree(PRODUCT, guests.product(architecture) / "python")
+        vm.put({f"{PRODUCT}/snapshot_app.py": EXAMPLE.read_bytes()})
+        vm.run(["busybox", "ip", "link", "set", "lo", "up"])
+        done = vm.run(["python3", "-c", HTTP], env=ENV)
+        assert done.stdout == b"fetched\n", done.stderr.decode()
+        vm.get("/tmp/core.zst", tmp_path / "core.zst")
+    with Core(tmp_path / "core.zst") as core:
+        assert (core.machine, core.process.fname) == (MACHINES[architecture], b"python3")
+        assert len(core.threads) >= 2
