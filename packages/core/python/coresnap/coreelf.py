@@ -96,11 +96,13 @@ def _open_remedy(path: str, error: OSError) -> str:
     return "check the name"
 
 
+# Those with an index are read as they are.
+_NO_INDEX = " and has no index: another program compressed it, or its end is missing"
 # First bytes of what people mistake for a core, or keep cores in.
 _MAGICS = (
-    (b"\x28\xb5\x2f\xfd", "is compressed by zstd", "decompress it first: zstd -d"),
-    (b"\x1f\x8b", "is compressed by gzip", "decompress it first: gunzip"),
-    (b"\x04\x22\x4d\x18", "is compressed by lz4", "decompress it first: lz4 -d"),
+    (b"\x28\xb5\x2f\xfd", f"is compressed by zstd{_NO_INDEX}", "decompress it first: zstd -d"),
+    (b"\x1f\x8b", f"is compressed by gzip{_NO_INDEX}", "decompress it first: gunzip"),
+    (b"\x04\x22\x4d\x18", f"is compressed by lz4{_NO_INDEX}", "decompress it first: lz4 -d"),
     (b"\xfd7zXZ\x00", "is compressed by xz", "decompress it first: xz -d"),
     (b"BZh", "is compressed by bzip2", "decompress it first: bunzip2"),
     (b"KDUMP", "is a kernel dump, not the core of a process", "use crash or drgn for it"),
