@@ -156,6 +156,32 @@ def test_one_version_everywhere() -> None:
     assert version == one(rf"^  version: '({VERSION})'", "packages/core/meson.build")
 
 
+def test_packages_have_the_version_and_the_names_of_the_libraries() -> None:
+    version = one(rf"^  version: '({VERSION})'", "packages/core/meson.build")
+    assert one(rf"^coresnap \(({VERSION})-\d+\) ", "packaging/deb/changelog") == version
+    assert one(rf"^Version: +({VERSION})$", "packaging/rpm/coresnap.spec") == version
+    assert one(rf"- ({VERSION})-\d+$", "packaging/rpm/coresnap.spec") == version
+    meson = (ROOT / "packages/core/meson.build").read_text("utf-8")
+    control = (ROOT / "packaging/deb/control").read_text("utf-8")
+    libraries = re.findall(
+        rf"shared_library\(\n    '(\w+)'.*?\n    version: '({VERSION})',\n    soversion: '(\d+)'",
+        meson,
+        re.DOTALL,
+    )
+    assert {name for name, _, _ in libraries} == {"coresnap", "coredumper"}
+    for name, full, major in libraries:
+        assert full.startswith(f"{major}.")
+        assert f"\nPackage: lib{name}{major}\n" in control
+        symbols = (ROOT / f"packaging/deb/lib{name}{major}.symbols").read_text("utf-8")
+        assert symbols.startswith(f"lib{name}.so.{major} lib{name}{major} ")
+    (coredumper,) = (full for name, full, _ in libraries if name == "coredumper")
+    assert one(rf"^COREDUMPER = ({VERSION})$", "packaging/deb/rules") == coredumper
+    assert (
+        one(rf"^    version: '({VERSION})',\n    libraries", "packages/core/meson.build")
+        == coredumper
+    )
+
+
 @pytest.mark.parametrize("package", ["core", "cli"])
 def test_each_package_has_the_licence(package: str) -> None:
     """An archive of one package has no other files than its own."""
