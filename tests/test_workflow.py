@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The workflow of the public forge, which cannot run here: it is well-formed and asks for little."""
+"""The workflow of the public forge, which cannot run here: well-formed, and it asks for little."""
 
 from __future__ import annotations
 
