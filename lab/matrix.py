@@ -54,7 +54,8 @@ class Scenario:
     of 64 bits hold it at 32 bits too, dumped by their own dumper, and with ``compat_only`` at no
     other width. ``brief`` scenarios are held on
     every kernel in the everyday run (as root, by another process), the others on Debian's only and
-    without their ``nobody`` rows; ``long`` ones are held in guests in the long form only.
+    without their ``nobody`` rows, of which x86's guests hold none; ``long`` ones are held in guests
+    in the long form only.
     ``memory`` is what a guest has, in MiB.
     ``argv0`` and ``exe`` are the names that the program runs under, bytes because they may be
     anything. ``tmpfs`` puts the row's directory on /dev/shm: its core has more bytes (nearly all
@@ -332,8 +333,9 @@ def _in(guest: Guest) -> Iterator[Row]:
         yield row
         if guest.kernel != STOCK and not FULL:
             continue
-        # Rights are the same on every architecture.
-        if scenario.nobody and (scenario.brief or FULL):
+        # Rights are the same on every architecture, and this machine holds those rows of x86.
+        everyday = scenario.brief and guest.architecture not in X86S
+        if scenario.nobody and (everyday or FULL):
             yield replace(row, nobody=True)
         if scenario.itself:
             yield replace(row, itself=True)
