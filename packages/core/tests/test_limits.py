@@ -91,7 +91,7 @@ def test_core_limit_stops_where_the_kernel_does(
     line(program)
     ours = coresnap.dump(program.pid, tmp_path / "ours", method=method, core_limit=limit)
     resource.prlimit(program.pid, resource.RLIMIT_CORE, (limit, resource.RLIM_INFINITY))
-    program.send_signal(signal.SIGQUIT)
+    program.send_signal(signal.SIGABRT)
     program.wait(DEADLINE)
     (kernels,) = set(tmp_path.iterdir()) - {tmp_path / "ours"}
     assert (tmp_path / "ours").stat().st_size == ours.core_size == kernels.stat().st_size
