@@ -269,7 +269,7 @@ def _build(
     output.mkdir(exist_ok=True)
     logs = work / "logs"
     logs.mkdir(exist_ok=True)
-    maker = _Maker(
+    maker = Maker(
         made_of=made_of,
         tree=tree,
         output=output,
@@ -284,7 +284,7 @@ def _build(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Maker:
+class Maker:
     """Runs the kernel's make. ``until`` is monotonic time, ``lock`` a descriptor it inherits."""
 
     made_of: Recipe
@@ -372,7 +372,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _configure(maker: _Maker) -> None:
+def _configure(maker: Maker) -> None:
     """Make .config of the fragments and compare what became of it. Error: BadFragment."""
     made_of = maker.made_of
     options = list(made_of.options.values())
@@ -388,7 +388,7 @@ def _configure(maker: _Maker) -> None:
         )
 
 
-def _collect(maker: _Maker, entry: Path) -> None:
+def _collect(maker: Maker, entry: Path) -> None:
     architecture = maker.made_of.architecture
     directory = "x86" if architecture in (X86_32, X86_64) else architecture.kernel
     boot = maker.output / "arch" / directory / "boot"

@@ -17,7 +17,8 @@ from lab.architectures import X86_64
 from lab.kernels.errors import KernelError
 from lab.qemu_images import apt, tools
 
-SERIES = Path(__file__).resolve().parent / "series"
+SERIES = Path(__file__).resolve().parents[2] / "packages" / "livedump-kmod"
+OF_VARIANTS = Path(__file__).resolve().parent / "series"
 INSTALLED = Path("/usr/src")
 SUITE = "bookworm"
 
@@ -121,8 +122,8 @@ def download(line: str, work: Path) -> Source:
 
 def series(line: str, variant: str = "") -> tuple[Path, ...]:
     """The patches of a line in the order of their names, then those of the variant."""
-    names = [line, variant] if variant else [line]
-    return tuple(patch for name in names for patch in sorted((SERIES / name).glob("*.patch")))
+    directories = [SERIES / line, OF_VARIANTS / variant] if variant else [SERIES / line]
+    return tuple(patch for each in directories for patch in sorted(each.glob("*.patch")))
 
 
 def series_digest(patches: tuple[Path, ...]) -> str:
@@ -149,7 +150,7 @@ def tree(source: Source, patches: tuple[Path, ...], work: Path) -> Path:
         for old in work.glob(f"linux-{source.line}*"):
             if old.name.removeprefix(f"linux-{source.line}")[:1] in ("", "+"):
                 shutil.rmtree(old)
-        _unpack(source, plain)
+        unpack(source, plain)
         (plain / "stamp").write_text(stamp)
     if not patches:
         return plain / "source"
@@ -182,12 +183,13 @@ def _is_stamped(directory: Path, stamp: str) -> bool:
     return file.exists() and file.read_text() == stamp
 
 
-def _unpack(source: Source, plain: Path) -> None:
+def unpack(source: Source, plain: Path) -> None:
+    """Unpack the tarball into ``plain``/source. Error: NoSource."""
     if shutil.which("xz") is None:
         raise NoSource(
             f"{source.tarball} cannot be unpacked: there is no xz. apt-get install xz-utils"
         )
-    plain.mkdir(parents=True)
+    plain.mkdir(parents=True, exist_ok=True)
     argv = ["tar", "--extract", "--strip-components=1", "--no-same-owner"]
     argv += ["--directory", str(plain / "source"), "--file", str(source.tarball)]
     (plain / "source").mkdir()

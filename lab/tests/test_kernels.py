@@ -82,10 +82,11 @@ def tarball(tmp_path: Path) -> Callable[..., source.Source]:
 
 @pytest.fixture
 def series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of the series of 6.1, empty."""
+    """The directory of the series of 6.1, empty, beside those of no variant."""
     directory = tmp_path / "series" / "6.1"
     directory.mkdir(parents=True)
     monkeypatch.setattr(source, "SERIES", directory.parent)
+    monkeypatch.setattr(source, "OF_VARIANTS", tmp_path / "variants")
     return directory
 
 
@@ -203,8 +204,8 @@ def test_a_series_changes_a_copy_only(
 
 
 def test_a_variant_has_patches_of_its_own_after_the_lines(series: Path) -> None:
-    of_variant = series.with_name("sme")
-    of_variant.mkdir()
+    of_variant = source.OF_VARIANTS / "sme"
+    of_variant.mkdir(parents=True)
     for patch in (series / "0002-x.patch", of_variant / "0001-y.patch"):
         patch.write_text(PATCH)
     assert [path.name for path in source.series("6.1")] == ["0002-x.patch"]
@@ -316,11 +317,14 @@ def test_a_build_that_takes_too_long_is_ended(
         os.open(tree / "gate", os.O_WRONLY | os.O_NONBLOCK)
 
 
-def test_a_builder_that_is_killed_takes_its_make_along(cache: Cache, found: source.Source) -> None:
+def test_a_builder_that_is_killed_takes_its_make_along(
+    cache: Cache, found: source.Source, series: Path
+) -> None:
+    small = {"version": found.version, "tarball": found.tarball, "series": series.parent}
     tree = source.tree(found, (), own.work_area(cache))
     os.mkfifo(tree / "gate")
     builder = subprocess.Popen(
-        [sys.executable, "-c", KILLED.format(version=found.version, tarball=found.tarball)],
+        [sys.executable, "-c", KILLED.format(**small)],
         env=os.environ | {"PYTHONPATH": str(Path(own.__file__).parents[2])},
     )
     # Opened when make has come to the gate. Who holds it open ends when it is closed.
@@ -342,6 +346,7 @@ from lab.architectures import X86_64
 from lab.kernels import own, source
 small = source.Source(line="6.1", version="{version}", tarball=Path("{tarball}"))
 source.find = lambda *_: small
+source.SERIES = Path("{series}")
 own.missing_tools = lambda _: {{}}
 own._toolchain = lambda _: ("make",)
 own.build(X86_64, "6.1")
@@ -419,8 +424,9 @@ def test_prune_keeps_the_kernels_of_today(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    small = {"version": found.version, "tarball": found.tarball, "series": series.parent}
     # Built by processes of their own: what a process uses, it does not remove.
-    build = [sys.executable, "-c", KILLED.format(version=found.version, tarball=found.tarball)]
+    build = [sys.executable, "-c", KILLED.format(**small)]
     environment = os.environ | {"PYTHONPATH": str(Path(own.__file__).parents[2])}
     subprocess.run(build, env=environment, check=True)
     (old,) = entries(cache)
