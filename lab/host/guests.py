@@ -11,7 +11,7 @@ from typing import Any
 from lab import guest
 from lab.architectures import BY_NAME
 from lab.host import build
-from lab.inside import calls, take, undisturbed
+from lab.inside import calls, livedump, take, undisturbed
 from lab.inside.process import Impossible
 from lab.longform import FULL
 from lab.matrix import Guest, Row
@@ -92,6 +92,14 @@ def _possible(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def _fetch(vm: guest.Guest, record: take.Record) -> take.Record:
+    for dump in record.dumps.values():
+        vm.get(str(calls.PLACE / dump.core.name), dump.core)
+    if record.kernel_core:
+        vm.get(str(calls.PLACE / record.kernel_core.name), record.kernel_core)
+    return record
+
+
 def hold(row: Row, to: Path, where: Path) -> take.Record:
     """The row's hold in a guest, its cores and the console fetched into ``where``.
 
@@ -100,14 +108,31 @@ def hold(row: Row, to: Path, where: Path) -> take.Record:
     with ready(row, to) as vm:
         try:
             answer = _possible(vm.call("lab.inside.calls:hold", packed=calls.pack(row)))
-            record = take.Record.from_json(answer, where)
-            for dump in record.dumps.values():
-                vm.get(str(calls.PLACE / dump.core.name), dump.core)
-            if record.kernel_core:
-                vm.get(str(calls.PLACE / record.kernel_core.name), record.kernel_core)
+            return _fetch(vm, take.Record.from_json(answer, where))
         finally:
             vm.keep(where)
-    return record
+
+
+def hold_live(row: Row, to: Path, where: Path) -> livedump.Live:
+    """As hold(), by /proc/PID/livedump alone."""
+    with ready(row, to) as vm:
+        try:
+            answer = _possible(vm.call("lab.inside.calls:hold_live", packed=calls.pack(row)))
+            live = livedump.Live.from_json(answer, where)
+            _fetch(vm, live.record)
+            vm.check_console()
+        finally:
+            vm.keep(where)
+    return live
+
+
+def repeat_live(row: Row, to: Path, *, dumps: int) -> livedump.Aftermath:
+    """livedump.repeat() in a guest. Raises what ready() raises."""
+    with ready(row, to) as vm:
+        answer = vm.call("lab.inside.calls:repeat_live", packed=calls.pack(row), dumps=dumps)
+        done = livedump.Aftermath.from_json(_possible(answer))
+        vm.check_console()
+    return done
 
 
 def dump_refused(row: Row, to: Path, where: Path, *, request: int) -> dict[str, Any]:

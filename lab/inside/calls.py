@@ -7,10 +7,11 @@ import base64
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab.inside import refused, system, take, undisturbed, variants
+from lab.inside import livedump, refused, system, take, undisturbed, variants
 from lab.inside.process import Impossible
 from lab.matrix import NOBODY, Row
 
@@ -87,3 +88,13 @@ def dump_variants(*, packed: str) -> dict[str, Any]:
         return {dump.core.name: dump.to_json() for dump in variants.dumps(row, PROGRAMS, PLACE)}
 
     return _answer(packed, do)
+
+
+def hold_live(*, packed: str) -> dict[str, Any]:
+    """livedump.hold() of the row, or why it is impossible here."""
+    return _answer(packed, lambda row: livedump.hold(row, PROGRAMS, PLACE).to_json())
+
+
+def repeat_live(*, packed: str, dumps: int) -> dict[str, Any]:
+    """livedump.repeat() of the row, or why it is impossible here."""
+    return _answer(packed, lambda row: asdict(livedump.repeat(row, PROGRAMS, PLACE, dumps=dumps)))

@@ -156,7 +156,7 @@ def dump(process: Process, row: Row, program: Path, to: Path, method: str) -> du
     )
 
 
-def _kernel_core(process: Process, row: Row) -> Path | None:
+def kernel_core(process: Process, row: Row) -> Path | None:
     """Let the kernel write its core; core_pattern names it, so it is the file that is new."""
     if row.scenario.core_limit:
         limits = (row.scenario.core_limit, resource.RLIM_INFINITY)
@@ -197,7 +197,7 @@ def take(row: Row, programs: Programs, where: Path) -> Record:
         if row.kernel_core:
             if stopped:
                 process.stop()
-            record.kernel_core = _kernel_core(process, row)
+            record.kernel_core = kernel_core(process, row)
         else:
             record.answer = f"{record.answer}, exit {process.exit_status()}"
         record.elapsed = time.monotonic() - began

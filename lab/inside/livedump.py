@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A hold by /proc/PID/livedump, the kernel's own dumper, where its process lives."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.inside import dumper, take
+from lab.inside.process import DEADLINE, Observation, Process
+from lab.matrix import Row
+
+METHOD = "livedump"
+"""Stands where the product's methods do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrote:
+    """A write to the file by a shell's echo: exit status, words, and the files that came."""
+
+    status: int
+    words: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """A hold, and what an empty write did when the process's core limit was 0."""
+
+    record: take.Record
+    empty: Wrote
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON objects."""
+        return {"record": self.record.to_json(), "empty": asdict(self.empty)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], where: Path) -> Live:
+        """The hold again, with its files in ``where``."""
+        empty = {**data["empty"], "files": tuple(data["empty"]["files"])}
+        record = take.Record.from_json(data["record"], where)
+        return cls(record=record, empty=Wrote(**empty))
+
+
+def write(process: Process, text: str) -> Wrote:
+    """``echo TEXT >/proc/PID/livedump``, by a shell, as people do it."""
+    before = set(os.listdir(process.directory))
+    done = subprocess.run(
+        ["sh", "-c", f"echo '{text}' >{process.proc}/livedump"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=DEADLINE,
+    )
+    new = sorted(set(os.listdir(process.directory)) - before)
+    words = done.stderr.decode(errors="backslashreplace").strip()
+    return Wrote(status=done.returncode, words=words, files=tuple(new))
+
+
+def limit(process: Process, size: int) -> None:
+    """The core limit of the process, below the hard one that it keeps."""
+    resource.prlimit(process.pid, resource.RLIMIT_CORE, (size, resource.RLIM_INFINITY))
+
+
+def dump(process: Process) -> dumper.Dump:
+    """The core that core_pattern names, by ``core_limit=unlimited``. Raises dumper.DumpFailed."""
+    wrote = write(process, "core_limit=unlimited")
+    if wrote.status != 0 or len(wrote.files) != 1:
+        raise dumper.DumpFailed(f"livedump: {wrote}")
+    core = (process.directory / wrote.files[0]).rename(process.directory / f"{METHOD}.core")
+    return dumper.Dump(core=core, status=0, result={"name": wrote.files[0]}, words=wrote.words)
+
+
+def hold(row: Row, programs: take.Programs, where: Path) -> Live:
+    """The row's hold in the order of take.take(), with one method, the kernel's.
+
+    Raises what take.started() raises, and ScenarioFailed; a dump that fails is kept in the result.
+    """
+    born = time.monotonic()
+    with take.started(row, programs, where) as process:
+        take.nudge(process, programs.nudge)
+        record = take.Record(facts=process.facts)
+        record.observations.append(("before", process.observe()))
+        began = time.monotonic()
+        limit(process, 0)
+        empty = write(process, "")
+        try:
+            record.dumps[METHOD] = dump(process)
+        except dumper.DumpFailed as error:
+            record.failures[METHOD] = str(error)
+        limit(process, resource.RLIM_INFINITY)
+        process.settle()
+        record.observations.append((f"after {METHOD}", process.observe()))
+        record.answer = process.ask("verify")
+        process.settle()
+        record.kernel_core = take.kernel_core(process, row)
+        record.elapsed = time.monotonic() - began
+        record.lifetime = time.monotonic() - born
+    return Live(record=record, empty=empty)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aftermath:
+    """What many dumps left: the process before and after, what the writes said, how it ended."""
+
+    before: Observation
+    after: Observation
+    failed: tuple[str, ...]
+    finish: str
+    status: int
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Aftermath:
+        """From what asdict() gave."""
+        seen = {name: Observation.from_json(data[name]) for name in ("before", "after")}
+        return cls(**{**data, **seen, "failed": tuple(data["failed"])})
+
+
+def repeat(row: Row, programs: take.Programs, where: Path, *, dumps: int) -> Aftermath:
+    """Dump the row's scenario again and again, then let it finish.
+
+    Raises what take.started() raises, and ScenarioFailed.
+    """
+    failed = []
+    with take.started(row, programs, where, rseq=True) as process:
+        before = process.observe()
+        for _ in range(dumps):
+            try:
+                dump(process).core.unlink()
+            except dumper.DumpFailed as error:
+                failed.append(str(error))
+        process.settle()
+        after = process.observe()
+        finish = process.ask("finish")
+        return Aftermath(
+            before=before,
+            after=after,
+            failed=tuple(failed),
+            finish=finish,
+            status=process.exit_status(),
+        )

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The kernel's dumper of living processes (packages/livedump-kmod), in guests of our kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from lab.architectures import ARM, COMPAT, X86_32, X86_64
+from lab.cache import CacheError
+from lab.copies import RULES, in_the_call
+from lab.guest import GuestError
+from lab.host import build, compare, guests, hold, limits, truth, verdicts
+from lab.inside import livedump, take
+from lab.inside.process import Impossible
+from lab.kernels.errors import KernelError
+from lab.longform import DUMPS, FULL
+from lab.matrix import OWN, SCENARIOS, Guest, Row
+from lab.rules import Cell
+
+pytestmark = pytest.mark.guest
+
+# The kernel of x86-32 is built for the long form only.
+ARCHITECTURES = (X86_64.name, ARM.name, *([X86_32.name] if FULL else []))
+HELD = ("one-thread", "threads-20", "fpu", "signals", "blocked", "busy")
+NARROW = ("one-thread", "threads-20", "fpu")
+SMALL = 0xFFFF  # registers with larger values hold a thread's own mark or an address
+
+
+def _rows() -> Iterator[Row]:
+    for architecture in ARCHITECTURES:
+        guest = Guest(architecture=architecture, kernel=OWN)
+        for scenario in SCENARIOS:
+            if scenario.name not in HELD:
+                continue
+            yield Row(scenario=scenario, width=architecture, guest=guest)
+            narrow = COMPAT.get(architecture)
+            if narrow and scenario.name in NARROW:
+                yield Row(scenario=scenario, width=narrow.name, guest=guest)
+
+
+ROWS = tuple(_rows())
+
+
+@dataclass(frozen=True)
+class Held:
+    """A row that was dumped so: its cores, and what an empty write did."""
+
+    hold: hold.Hold
+    empty: livedump.Wrote
+    console: str
+
+
+@pytest.fixture(scope="module", params=ROWS, ids=lambda row: f"livedump-{row.name}")
+def row(request: pytest.FixtureRequest) -> Row:
+    """A row of ours."""
+    found: Row = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def taken(row: Row, tools: hold.Tools) -> Iterator[Held]:
+    """The hold of a row, which its tests share."""
+    with take.directory(row) as directory:
+        try:
+            live = guests.hold_live(row, tools.build, directory)
+        except (build.NotBuildable, Impossible) as error:
+            limits.impossible(row, error)
+        except (GuestError, KernelError, CacheError) as error:
+            pytest.fail(f"{row.name}: {error}", pytrace=False)
+        done = hold.Hold(row=row, directory=directory, record=live.record)
+        console = (directory / "console.log").read_text(errors="backslashreplace")
+        yield Held(hold=done, empty=live.empty, console=console)
+        done.close()
+
+
+def test_without_a_core_limit_an_empty_write_does_nothing(taken: Held) -> None:
+    assert taken.empty == livedump.Wrote(status=0, words="", files=())
+
+
+def test_the_core_is_the_kernels_own(row: Row, taken: Held) -> None:
+    if not row.scenario.compared:
+        pytest.skip("it is never the same twice; its law is in its truths")
+    context = taken.hold.context(livedump.METHOD)
+    verdict = compare.judge(context, RULES)
+    if verdict.unexplained:
+        pytest.fail(
+            f"{len(verdict.unexplained)} differences to the core of a crash that not exactly one "
+            f"rule allows:\n{verdict.text()}",
+            pytrace=False,
+        )
+    cell = Cell(row=row, method=livedump.METHOD)
+    of_copies = [rule for rule in RULES if "copy-" in rule.name or rule.name.startswith("call-")]
+    idle = [rule.name for rule in of_copies if rule.surely(cell) and not verdict.fired[rule.name]]
+    assert not idle
+
+
+def test_the_core_tells_the_truth(taken: Held) -> None:
+    """Threads by their own numbers, registers, memory: what the program says of itself."""
+    found = truth.lies(taken.hold.ours(livedump.METHOD), in_the_call(taken.hold.facts))
+    assert not found, "\n".join(found[:40])
+
+
+def test_the_process_goes_on_undisturbed(taken: Held) -> None:
+    record = taken.hold.record
+    assert record.answer.startswith("ok"), record.answer
+    (_, before), (_, after) = record.observations
+    assert not before.differences(after)
+
+
+def test_gdb_shows_each_thread(row: Row, taken: Held, tools: hold.Tools) -> None:
+    facts = in_the_call(taken.hold.facts)
+    try:
+        said = verdicts.multiarch(
+            guests.program(row, tools.build), taken.hold.record.dumps[livedump.METHOD].core
+        )
+    except verdicts.ToolMissing as error:
+        pytest.fail(str(error), pytrace=False)
+    assert said["status"] == "0", said["warnings"]
+    # gdb does not show orig_rax and the like.
+    told = [
+        one
+        for one in facts["truths"]
+        if one["is"] == "register" and one["value"] > SMALL and not one["name"].startswith("orig_")
+    ]
+    for tid in facts["tids"]:
+        frames, registers = said[f"{tid} (1)"], said[f"{tid} (2)"]
+        assert frames.startswith("#0"), frames
+        for each in (one for one in told if one["tid"] == tid):
+            assert f"{each['value']:#x}" in registers, registers
+
+
+def test_the_kernel_has_nothing_to_complain_about(taken: Held) -> None:
+    assert "WARNING: " not in taken.console and "cut here" not in taken.console
+
+
+REPEATED = tuple(
+    replace(found, scenario=replace(found.scenario, name="blocked-timed", args=(b"60",)))
+    if timed
+    else found
+    for found in ROWS
+    if found.scenario.name == "blocked"
+    for timed in (False, True)
+)
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(found, id=f"livedump-again-{found.name}") for found in REPEATED]
+)
+def test_no_call_sees_the_dumps(row: Row, tools: hold.Tools) -> None:
+    """Calls of each kind that waits end by their event or timeout, with their result."""
+    try:
+        done = guests.repeat_live(row, tools.build, dumps=DUMPS)
+    except (build.NotBuildable, Impossible) as error:
+        limits.impossible(row, error)
+    assert not done.failed
+    assert not done.before.differences(done.after)
+    assert (done.finish, done.status) == ("ok", 0)
