@@ -19,6 +19,7 @@ from coresnap_cli.commands.demo import demo
 from coresnap_cli.commands.disasm import disasm
 from coresnap_cli.commands.dump import dump, error_fields
 from coresnap_cli.commands.info import info
+from coresnap_cli.commands.livedump import livedump
 from coresnap_cli.commands.maps import maps
 from coresnap_cli.commands.notes import notes
 from coresnap_cli.commands.selftest import selftest
@@ -72,7 +73,7 @@ def cli(ctx: click.Context) -> int:
     return ExitCode.USAGE
 
 
-for _command in (dump, demo, info, threads, maps, notes, disasm, debug, selftest):
+for _command in (dump, livedump, demo, info, threads, maps, notes, disasm, debug, selftest):
     cli.add_command(_command)
 
 

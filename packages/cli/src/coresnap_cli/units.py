@@ -42,6 +42,11 @@ def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int |
     return parsed
 
 
+def limit(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A number of bytes that may be 0, or `unlimited`."""
+    return coresnap.UNLIMITED if value == "unlimited" else number(ctx, param, value)
+
+
 def notes(
     _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 ) -> list[tuple[str, int, bytes]]:

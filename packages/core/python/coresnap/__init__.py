@@ -36,10 +36,12 @@ from .errors import (
     TargetGone,
     UsageError,
 )
+from .livedump import UNLIMITED, LivedumpResult, livedump
 from .result import Compression, DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
 from .stream import DumpStream
 
 __all__ = [
+    "UNLIMITED",
     "AddressMissing",
     "Cancelled",
     "ChangedRange",
@@ -59,6 +61,7 @@ __all__ = [
     "Header",
     "Incomplete",
     "Keep",
+    "LivedumpResult",
     "MappedFile",
     "Mapping",
     "Method",
@@ -88,5 +91,6 @@ __all__ = [
     "diff",
     "dump",
     "dump_self",
+    "livedump",
     "open_stream",
 ]

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Cores by the kernel's own dumper of living processes, ``/proc/PID/livedump``.
+
+Kernels have that file by the patches of packages/livedump-kmod. The kernel writes the core, where
+it writes those of crashes; nothing of it is copied or removed here.
+"""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import (
+    CoresnapError,
+    DeadlineExceeded,
+    Failed,
+    NoProcess,
+    NotPermitted,
+    TargetGone,
+    UsageError,
+)
+from .pattern import CorePattern, Naming, files
+
+# A process of its own writes: it can be killed, upon which the kernel gives the dump up.
+_WRITER = """
+import os, sys
+try:
+    os.write(1, sys.argv[1].encode())
+except OSError as error:
+    sys.exit(error.errno)
+"""
+UNLIMITED = 2**64 - 1
+"""A ``core_limit`` that is none."""
+_RANGES = {
+    "core_limit": (0, UNLIMITED),
+    "sched_prio": (-20, 19),
+    "io_prio": (0, 7),
+    "oom_adj": (-17, 15),
+}
+# By errno, Documentation/admin-guide/livedump.rst of the series: class, why, what to do.
+_REFUSALS: dict[int, tuple[type[CoresnapError], str, str]] = {
+    errno.EINVAL: (NoProcess, "it is a kernel thread or a copy made by livedump", ""),
+    errno.ESRCH: (NoProcess, "it is gone or dying", ""),
+    errno.EACCES: (
+        NotPermitted,
+        "you may not attach to it as a debugger",
+        "try as its user, or as root",
+    ),
+    errno.EPERM: (
+        NotPermitted,
+        "it is not dumpable, or an option asks for more than you may have",
+        "try as root, or leave options out",
+    ),
+    errno.EINPROGRESS: (Failed, "another livedump of it is being taken", "try again later"),
+    errno.EBUSY: (
+        Failed,
+        "it serves the kernel (PR_SET_IO_FLUSHER), or its forks are told to a userfaultfd",
+        "try `coresnap dump`",
+    ),
+    errno.EAGAIN: (
+        Failed,
+        "it is frozen, or it, its cgroup or the system has as many tasks as are allowed",
+        "thaw it, or raise pids.max or the like",
+    ),
+    errno.ENOMEM: (Failed, "there is not enough memory for a copy of it", ""),
+    errno.ENOSPC: (
+        Failed,
+        "there are as many pid namespaces as are allowed",
+        "raise /proc/sys/user/max_pid_namespaces",
+    ),
+    errno.ENOEXEC: (Failed, "programs of its format have no cores", ""),
+    errno.ETIMEDOUT: (
+        DeadlineExceeded,
+        "it could not be stopped in time",
+        "try again, or raise /sys/module/livedump/parameters/stop_timeout_ms",
+    ),
+    errno.ECANCELED: (Failed, "the copy that was to dump was killed", "try again"),
+    errno.EIO: (
+        Failed,
+        "the kernel could not write the core",
+        "look at /proc/sys/kernel/core_pattern and at the kernel's log",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivedumpResult:
+    """What became of a dump by the kernel.
+
+    ``core`` is the file, by way of ``/proc/PID`` if the process has another root than the caller;
+    None if there is none to be found. Then ``handler`` is the program of core_pattern that got it,
+    or None if the core limit let nothing be written, or the name of the file cannot be told.
+    """
+
+    pid: int
+    core: Path | None
+    handler: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON objects."""
+        core = None if self.core is None else str(self.core)
+        return {"pid": self.pid, "core": core, "handler": self.handler}
+
+
+def livedump(
+    pid: int,
+    *,
+    core_limit: int | None = None,
+    sched_prio: int | None = None,
+    io_prio: int | None = None,
+    oom_adj: int | None = None,
+) -> LivedumpResult:
+    """Let the kernel dump a process that goes on, and wait until it has.
+
+    ``core_limit`` are bytes, as RLIMIT_CORE, or UNLIMITED; without it the limit of the process
+    holds, which is often 0. ``sched_prio`` (a nice value), ``io_prio`` (0 to 7) and ``oom_adj``
+    (-17 to 15) are the copy's. No thread of the process is woken, and no system call interrupted.
+
+    A core of that name that is there already is an error before anything is done: the kernel would
+    replace it. If this call is left by an exception, such as KeyboardInterrupt, the dump is given
+    up. Errors: UsageError, NoProcess, NotPermitted, TargetGone, DeadlineExceeded, Failed. From any
+    thread.
+    """
+    asked = {
+        "core_limit": core_limit,
+        "sched_prio": sched_prio,
+        "io_prio": io_prio,
+        "oom_adj": oom_adj,
+    }
+    options = {name: value for name, value in asked.items() if value is not None}
+    for name, value in options.items():
+        low, high = _RANGES[name]
+        if not low <= value <= high:
+            raise UsageError(f"{name} is {value}, which is not from {low} to {high}", pid=pid)
+    descriptor = _opened(pid)
+    try:
+        pattern, naming = _pattern(pid)
+        before = _before(pattern, naming, pid)
+        text = " ".join(f"{name}={value}" for name, value in options.items())
+        _write(pid, descriptor, text + "\n")
+    finally:
+        os.close(descriptor)
+    if pattern.handler is not None:
+        return LivedumpResult(pid=pid, core=None, handler=pattern.handler)
+    new = [path for path in files(pattern, naming, pid) if path not in before]
+    return LivedumpResult(pid=pid, core=_seen_from_here(new[0]) if new else None, handler=None)
+
+
+def _opened(pid: int) -> int:
+    place = Path("/proc") / str(pid)
+    try:
+        return os.open(place / "livedump", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if not place.exists():
+            raise NoProcess(f"there is no process {pid}", pid=pid, errno=errno.ESRCH) from None
+        raise Failed(
+            f"process {pid} cannot be dumped by the kernel: this kernel has no {place}/livedump",
+            remedy="use `coresnap dump`, or a kernel with CONFIG_LIVEDUMP",
+            pid=pid,
+            errno=errno.ENOENT,
+        ) from None
+    except OSError as error:
+        raise _refused(pid, error.errno or 0) from None
+
+
+def _refused(pid: int, number: int) -> CoresnapError:
+    unknown = (Failed, os.strerror(number), "")
+    kind, why, remedy = _REFUSALS.get(number, unknown)
+    what = f"process {pid} cannot be dumped by the kernel: {why} ({errno.errorcode.get(number)})"
+    return kind(what, remedy=remedy, pid=pid, errno=number)
+
+
+def _pattern(pid: int) -> tuple[CorePattern, Naming]:
+    try:
+        return CorePattern.current(), Naming.of(pid)
+    except FileNotFoundError:
+        raise TargetGone(f"process {pid} is gone", pid=pid, errno=errno.ESRCH) from None
+    except OSError as error:
+        raise _refused(pid, error.errno or 0) from None
+
+
+def _before(pattern: CorePattern, naming: Naming, pid: int) -> list[Path]:
+    """What is there already. Raises Failed if the kernel would replace one of it."""
+    if pattern.handler is not None:
+        return []
+    there = files(pattern, naming, pid)
+    if there and rb"\d+" not in pattern.name(naming).pattern:
+        raise Failed(
+            f"the core of process {pid} would replace {_seen_from_here(there[0])}, which exists",
+            remedy="move it away",
+            pid=pid,
+            errno=errno.EEXIST,
+        )
+    return there
+
+
+def _write(pid: int, descriptor: int, text: str) -> None:
+    argv = [sys.executable, "-I", "-S", "-c", _WRITER, text]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=descriptor) as writer:
+        try:
+            status = writer.wait()
+        except BaseException:
+            writer.kill()
+            raise
+    if status != 0:
+        raise _refused(pid, status if status > 0 else errno.ECANCELED)
+
+
+def _seen_from_here(path: Path) -> Path:
+    """The same file without /proc/PID, if that way leads to it for the caller too."""
+    found = re.fullmatch(r"(/proc/\d+/(?:cwd|root))/(.*)", str(path), re.DOTALL)
+    if found is None:
+        return path
+    try:
+        plain = Path(os.readlink(found[1]), found[2])
+        return plain if plain.samefile(path) else path
+    except OSError:
+        return path
