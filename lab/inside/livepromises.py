@@ -1,0 +1,542 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What /proc/PID/livedump promises, each promise a function: docs/livedump.md in executable form.
+
+Assertions are seen on the host as the error of the call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.inside.livefile import (
+    EMPTY,
+    PATTERN,
+    UNLIMITED,
+    attempt,
+    become,
+    cores,
+    directory,
+    echo,
+    expect,
+    held,
+    setting,
+    shell,
+    subject,
+)
+from lab.inside.process import wait_until
+from lab.matrix import NOBODY
+
+TIMEOUT = Path("/sys/module/livedump/parameters/stop_timeout_ms")
+NAMESPACES = Path("/proc/sys/user/max_pid_namespaces")
+CGROUPS = Path("/run/livedump-cgroups")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+# include/uapi/linux/prctl.h
+_PR_SET_DUMPABLE, _PR_SET_IO_FLUSHER = 4, 57
+# include/uapi/linux/userfaultfd.h
+_UFFDIO_API = 0xC018AA3F
+_UFFDIO_REGISTER = 0xC020AA00
+_UFFD_API, _UFFD_FEATURE_EVENT_FORK, _UFFDIO_REGISTER_MODE_MISSING = 0xAA, 2, 1
+_SYS_USERFAULTFD = {"x86_64": 323, "i686": 374, "armv7l": 388, "aarch64": 282}
+
+
+# -- the first paragraph ---------------------------------------------------------------------------
+
+
+def every_process_has_the_file() -> None:
+    """With mode 0200, of kernel threads too; threads have none."""
+    for pid in (entry for entry in os.listdir("/proc") if entry.isdigit()):
+        mode = Path(f"/proc/{pid}/livedump").stat().st_mode
+        assert stat.S_ISREG(mode) and stat.S_IMODE(mode) == 0o200
+    assert not Path(f"/proc/self/task/{os.getpid()}/livedump").exists()
+
+
+SPINS = """
+import threading, time
+def spin():
+    while True: pass
+for _ in range(3): threading.Thread(target=spin, daemon=True).start()
+print(flush=True)
+input()
+"""
+
+
+def all_threads_are_copied_and_none_ever_runs() -> None:
+    with directory() as where, subject(where, program=SPINS) as process:
+        tids = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))
+        assert len(tids) == 4
+        with held(where, process.pid) as dump:
+            stats = dump.seen("stats").splitlines()
+            assert len(stats) == len(tids)
+            # utime, proc(5): field 14, so 12th behind the name in parentheses.
+            assert [line.rpartition(")")[2].split()[11] for line in stats] == ["0"] * len(tids)
+            assert dump.go() == "ok"
+
+
+def it_is_in_a_pid_namespace_of_its_own_so_that_the_thread_ids_stay_the_same() -> None:
+    with directory() as where, subject(where) as process, held(where, process.pid) as dump:
+        (numbers,) = (
+            line.split()[1:]
+            for line in dump.seen("status").splitlines()
+            if line.startswith("NSpid:")
+        )
+        assert numbers == [str(dump.pid), str(process.pid)]
+        assert dump.go() == "ok"
+
+
+def the_copy_dumps_core_the_standard_way() -> None:
+    """core_pattern with its words, as the original's; the owner's file, of mode 600."""
+    with directory() as where, subject(where, user=NOBODY, core=(-1, -1)) as process:
+        with setting(PATTERN, "core.%p.%e"):
+            expect("ok", attempt(process.pid, EMPTY))
+        assert cores(where), os.listdir(where)
+        (core,) = cores(where)
+        assert core.name == f"core.{process.pid}.cat"
+        status = core.stat()
+        assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (NOBODY, 0o600)
+        assert core.read_bytes()[:4] == b"\x7fELF"
+
+
+def a_pipe_gets_the_core_whatever_the_limit_is() -> None:
+    with directory() as where, subject(where, core=(0, 0)) as process:
+        with held(where, process.pid) as dump:
+            assert dump.go() == "ok"
+        assert (where / "piped").read_bytes()[:4] == b"\x7fELF"
+
+
+def the_filter_of_the_process_applies() -> None:
+    with directory() as where, subject(where) as process:
+        sizes = []
+        for mask in ("0x33", "0"):
+            Path(f"/proc/{process.pid}/coredump_filter").write_text(mask)
+            with setting(PATTERN, f"core.{mask}"):
+                expect("ok", attempt(process.pid, UNLIMITED))
+            sizes.append((where / f"core.{mask}").stat().st_blocks)
+        assert sizes[1] < sizes[0]
+
+
+def the_original_runs_on_meanwhile() -> None:
+    with directory() as where, subject(where) as process:
+        with held(where, process.pid) as dump:
+            assert echo(process)
+            assert not dump.writer.over()
+            assert dump.go() == "ok"
+        assert echo(process)
+
+
+def since_the_limit_is_usually_zero_the_empty_write_normally_does_nothing() -> None:
+    with directory() as where, subject(where, core=(0, -1)) as process:
+        done = shell(f'echo "" >/proc/{process.pid}/livedump')
+        assert (done.returncode, done.stderr) == (0, "")
+        expect("ok", attempt(process.pid, EMPTY))
+        assert not cores(where) and echo(process)
+
+
+def with_a_limit_of_its_own_the_empty_write_dumps() -> None:
+    with directory() as where, subject(where, core=(-1, -1)) as process:
+        done = shell(f'echo "" >/proc/{process.pid}/livedump')
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(cores(where)) == 1
+
+
+def core_limit_unlimited_dumps() -> None:
+    with directory() as where, subject(where, core=(0, 0)) as process:
+        done = shell(f'echo "core_limit=unlimited" >/proc/{process.pid}/livedump')
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(cores(where)) == 1 and echo(process)
+
+
+def core_limit_is_in_bytes() -> None:
+    """A core is cut there; one that could not have a page is none; the limit itself stays."""
+    with directory() as where, subject(where, core=(0, -1)) as process:
+        for limit, there in ((PAGE - 1, False), (40_000, True)):
+            with setting(PATTERN, f"core.{limit}"):
+                expect("ok", attempt(process.pid, f"core_limit={limit}"))
+            core = where / f"core.{limit}"
+            assert core.exists() == there
+            assert not there or 0 < core.stat().st_blocks * 512 <= limit + 2 * PAGE
+        assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (0, -1)
+        with held(where, process.pid, "core_limit=123456") as dump:
+            (line,) = (
+                line for line in dump.seen("limits").splitlines() if "core file size" in line
+            )
+            assert line.split()[4] == "123456"
+            assert dump.go() == "ok"
+
+
+def sched_prio_is_the_nice_value_of_the_copy() -> None:
+    _seen("nice", {EMPTY: "19", "sched_prio=5": "5", "sched_prio=-3": "-3"})
+
+
+def io_prio_is_the_level_of_the_copys_io() -> None:
+    _seen("ionice", {EMPTY: "best-effort: prio 7", "io_prio=2": "best-effort: prio 2"})
+
+
+def oom_adj_is_like_that_of_proc() -> None:
+    _seen(
+        "oom_score_adj", {EMPTY: "1000", "oom_adj=7": str(7 * 1000 // 17), "oom_adj=-17": "-1000"}
+    )
+
+
+def _seen(name: str, wanted: dict[str, str]) -> None:
+    for words, value in wanted.items():
+        with directory() as where, subject(where) as process:
+            before = os.getpriority(os.PRIO_PROCESS, process.pid)
+            with held(where, process.pid, words) as dump:
+                assert dump.seen(name) == value, (words, dump.seen(name))
+                assert dump.go() == "ok"
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == before
+
+
+def several_options_are_one_dump() -> None:
+    words = "sched_prio=4,oom_adj=3 core_limit=99999 io_prio=1"
+    with directory() as where, subject(where) as process, held(where, process.pid, words) as dump:
+        assert (dump.seen("nice"), dump.seen("oom_score_adj")) == ("4", str(3 * 1000 // 17))
+        assert dump.seen("ionice") == "best-effort: prio 1"
+        assert dump.go() == "ok"
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+def what_is_not_understood_is_einval_and_dumps_nothing() -> None:
+    words = ("x", "core_limit", "core_limit=", "sched_prio=20", "core_limit=unlimited x")
+    with directory() as where, subject(where, core=(-1, -1)) as process:
+        for text in (*words, b" " * PAGE):
+            expect("EINVAL", attempt(process.pid, text))
+        expect("ok", attempt(process.pid, b" " * (PAGE - 1)))
+        assert len(cores(where)) == 1
+        # A write of nothing is none.
+        fd = os.open(f"/proc/{process.pid}/livedump", os.O_WRONLY)
+        assert os.write(fd, b"") == 0
+        assert _libc.write(fd, None, 5) == -1 and ctypes.get_errno() == errno.EFAULT
+        os.close(fd)
+        assert len(cores(where)) == 1
+
+
+def kernel_threads_and_copies_are_einval() -> None:
+    expect("EINVAL", attempt(2, UNLIMITED))
+    with directory() as where, subject(where) as process, held(where, process.pid) as dump:
+        expect("EINVAL", attempt(dump.pid, UNLIMITED))
+        assert dump.go() == "ok"
+
+
+def a_second_dump_at_the_same_time_is_einprogress() -> None:
+    with directory() as where, subject(where) as process:
+        with held(where, process.pid) as dump:
+            expect("EINPROGRESS", attempt(process.pid, EMPTY))
+            assert dump.go() == "ok"
+        expect("ok", attempt(process.pid, EMPTY))
+
+
+def a_dead_process_is_esrch() -> None:
+    with directory() as where, subject(where) as process:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        expect("ESRCH", attempt(process.pid, UNLIMITED))
+        fd = os.open(f"/proc/{process.pid}/livedump", os.O_WRONLY)
+        process.wait()
+        try:
+            os.write(fd, b"\n")
+        except OSError as error:
+            assert error.errno == errno.ESRCH
+        else:
+            raise AssertionError("a process that is gone was dumped")
+        finally:
+            os.close(fd)
+
+
+def whoever_may_not_debug_it_may_not_open_it() -> None:
+    with directory() as where, subject(where) as process, subject(where, user=NOBODY) as theirs:
+        expect("open EACCES", attempt(process.pid, EMPTY, user=NOBODY))
+        expect("ok", attempt(theirs.pid, EMPTY, user=NOBODY))
+        expect("open EACCES", attempt(theirs.pid, EMPTY, user=NOBODY + 1))
+
+
+def what_is_beyond_the_writers_privileges_is_eperm() -> None:
+    with directory() as where, subject(where, user=NOBODY, core=(0, PAGE * 9)) as process:
+        for text in ("sched_prio=-1", "oom_adj=-1", "core_limit=unlimited"):
+            expect("EPERM", attempt(process.pid, text, user=NOBODY))
+        assert not cores(where)
+        for text in ("sched_prio=1 oom_adj=1", f"core_limit={PAGE * 9}"):
+            expect("ok", attempt(process.pid, text, user=NOBODY))
+        assert len(cores(where)) == 1
+        expect("ok", attempt(process.pid, "sched_prio=-1 oom_adj=-1 core_limit=unlimited"))
+
+
+def a_privileged_program_lends_nothing_to_a_descriptor() -> None:
+    """Opened by nobody, written to by root: allowed is what both may do."""
+    with directory() as where, subject(where, user=NOBODY, core=(0, 0)) as process:
+        tee = _set_user_id(where, "tee")
+        line = f"echo core_limit=unlimited | {tee} >/proc/{process.pid}/livedump"
+        done = shell(line, user=NOBODY)
+        assert done.returncode != 0 and "not permitted" in done.stderr, done
+        assert not cores(where)
+        assert shell(f"echo core_limit=0 | {tee} >/proc/{process.pid}/livedump").returncode == 0
+
+
+def _set_user_id(where: Path, name: str) -> Path:
+    copy = where / name
+    shutil.copyfile(shutil.which(name) or name, copy)
+    copy.chmod(0o4755)
+    return copy
+
+
+EXECS = """
+import os, sys
+print(flush=True)
+sys.stdin.readline()
+os.execv({program!r}, ["cat"])
+"""
+
+
+def a_descriptor_opened_before_a_set_user_id_exec_dumps_nothing() -> None:
+    with directory() as where:
+        cat = _set_user_id(where, "cat")
+        program = EXECS.format(program=str(cat))
+        with subject(where, user=NOBODY, core=(-1, -1), program=program) as process:
+            assert process.stdin is not None
+            reader, writer = os.pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    become(NOBODY)
+                    fd = os.open(f"/proc/{process.pid}/livedump", os.O_WRONLY)
+                    process.stdin.write(b"\n")
+                    wait_until(lambda: Path(f"/proc/{process.pid}").stat().st_uid == 0, "exec")
+                    try:
+                        os.write(fd, b"\n")
+                    except OSError as error:
+                        os.write(writer, errno.errorcode[error.errno or 0].encode())
+                finally:
+                    os._exit(0)
+            os.close(writer)
+            os.waitpid(child, 0)
+            expect("EACCES", os.read(reader, 100).decode())
+            os.close(reader)
+            assert not cores(where)
+
+
+PRCTL = """
+import ctypes
+assert ctypes.CDLL(None).prctl({what}, {value}, 0, 0, 0) == 0
+print(flush=True)
+input()
+"""
+
+
+def a_process_that_is_not_dumpable_is_eperm() -> None:
+    program = PRCTL.format(what=_PR_SET_DUMPABLE, value=0)
+    with directory() as where, subject(where, program=program) as process:
+        expect("EPERM", attempt(process.pid, UNLIMITED))
+        assert not cores(where)
+
+
+def a_process_that_serves_the_kernel_is_ebusy() -> None:
+    program = PRCTL.format(what=_PR_SET_IO_FLUSHER, value=1)
+    with directory() as where, subject(where, program=program) as process:
+        expect("EBUSY", attempt(process.pid, UNLIMITED))
+        assert not cores(where)
+
+
+WATCHED = f"""
+import ctypes, fcntl, mmap, os, struct
+fd = ctypes.CDLL(None, use_errno=True).syscall({{number}}, os.O_CLOEXEC)
+assert fd >= 0, ctypes.get_errno()
+fcntl.ioctl(fd, {_UFFDIO_API}, struct.pack("QQQ", {_UFFD_API}, {_UFFD_FEATURE_EVENT_FORK}, 0))
+area = mmap.mmap(-1, 1 << 16)
+start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+range_ = struct.pack("QQQQ", start, 1 << 16, {_UFFDIO_REGISTER_MODE_MISSING}, 0)
+fcntl.ioctl(fd, {_UFFDIO_REGISTER}, range_)
+print(flush=True)
+input()
+"""
+
+
+def a_process_whose_forks_are_told_to_a_userfaultfd_is_ebusy() -> None:
+    program = WATCHED.format(number=_SYS_USERFAULTFD[os.uname().machine])
+    with directory() as where, subject(where, program=program) as process:
+        expect("EBUSY", attempt(process.pid, UNLIMITED))
+        assert not cores(where)
+
+
+@contextmanager
+def cgroup(**settings: str) -> Iterator[Path]:
+    """A cgroup with these settings; a dot is written as two underscores."""
+    if not CGROUPS.exists():
+        CGROUPS.mkdir()
+        subprocess.run(["mount", "-t", "cgroup2", "none", CGROUPS], check=True)
+    (CGROUPS / "cgroup.subtree_control").write_text("+pids +memory")
+    path = CGROUPS / "subject"
+    path.mkdir()
+    try:
+        for name, value in settings.items():
+            (path / name.replace("__", ".")).write_text(value)
+        yield path
+    finally:
+        for pid in (path / "cgroup.procs").read_text().split():
+            (CGROUPS / "cgroup.procs").write_text(pid)
+        wait_until(lambda: "populated 0" in (path / "cgroup.events").read_text(), "its end")
+        path.rmdir()
+
+
+def a_frozen_process_is_eagain() -> None:
+    with directory() as where, subject(where) as process, cgroup() as group:
+        (group / "cgroup.procs").write_text(str(process.pid))
+        (group / "cgroup.freeze").write_text("1")
+        wait_until(lambda: "frozen 1" in (group / "cgroup.events").read_text(), "freezing")
+        expect("EAGAIN", attempt(process.pid, UNLIMITED))
+        (group / "cgroup.freeze").write_text("0")
+        assert echo(process)
+        expect("ok", attempt(process.pid, UNLIMITED))
+
+
+def the_limits_of_the_cgroup_are_meant_for_the_copy() -> None:
+    with directory() as where, subject(where) as process, cgroup(pids__max="1") as group:
+        (group / "cgroup.procs").write_text(str(process.pid))
+        expect("EAGAIN", attempt(process.pid, UNLIMITED))
+        assert not cores(where)
+        (group / "pids.max").write_text("2")
+        expect("ok", attempt(process.pid, UNLIMITED))
+        assert len(cores(where)) == 1
+        wait_until(lambda: (group / "pids.current").read_text() == "1\n", "the copy's end")
+
+
+def too_many_pid_namespaces_are_enospc() -> None:
+    with directory() as where, subject(where) as process:
+        with setting(NAMESPACES, "0"):
+            expect("ENOSPC", attempt(process.pid, UNLIMITED))
+        expect("ok", attempt(process.pid, UNLIMITED))
+
+
+# Random bytes take the kernel long, and while it makes them the thread does not sleep.
+BUSY = """
+import ctypes
+buffer = ctypes.create_string_buffer(1 << 25)
+print(flush=True)
+while True:
+    ctypes.CDLL(None).getrandom(buffer, len(buffer), 0)
+"""
+
+
+def a_process_that_cannot_be_stopped_in_time_is_etimedout() -> None:
+    with directory() as where, subject(where, program=BUSY) as process:
+        with setting(TIMEOUT, "1"):
+            expect("ETIMEDOUT", attempt(process.pid, UNLIMITED))
+        assert not cores(where)
+        expect("ok", attempt(process.pid, UNLIMITED))
+
+
+def a_killed_copy_is_ecanceled() -> None:
+    with directory() as where, subject(where) as process:
+        with held(where, process.pid) as dump:
+            os.kill(dump.pid, signal.SIGKILL)
+            said = dump.go()
+            assert said == "ECANCELED", said
+        assert echo(process) and attempt(process.pid, EMPTY) == "ok"
+
+
+def a_killed_writer_ends_the_dump() -> None:
+    with directory() as where, subject(where) as process:
+        with held(where, process.pid) as dump:
+            copy = Path(f"/proc/{dump.pid}")
+            os.kill(dump.writer.pid, signal.SIGKILL)
+            assert dump.go() == ""
+            wait_until(lambda: not copy.exists(), "the copy's end")
+        assert echo(process) and attempt(process.pid, UNLIMITED) == "ok"
+
+
+def a_core_that_cannot_be_written_is_eio() -> None:
+    with directory() as where, subject(where) as process:
+        for pattern in ("/run/no-such-directory/core", "|/run/no-such-helper"):
+            with setting(PATTERN, pattern):
+                expect("EIO", attempt(process.pid, UNLIMITED))
+        assert echo(process)
+
+
+def nothing_of_it_is_left() -> None:
+    """A hundred dumps, then there are no more processes than before."""
+    with directory() as where, subject(where) as process:
+        before = _of_dumps()
+        for _ in range(100):
+            expect("ok", attempt(process.pid, EMPTY))
+        wait_until(lambda: _of_dumps() <= before, "the end of the copies")
+        assert echo(process)
+
+
+def _of_dumps() -> set[str]:
+    """Processes that have a copy's name, or a manager's."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text()
+        except OSError:  # it is gone
+            continue
+        if name.startswith(("cat\n", "livedump/")):
+            found.add(pid)
+    return found
+
+
+CASES: tuple[Callable[[], None], ...] = (
+    every_process_has_the_file,
+    all_threads_are_copied_and_none_ever_runs,
+    it_is_in_a_pid_namespace_of_its_own_so_that_the_thread_ids_stay_the_same,
+    the_copy_dumps_core_the_standard_way,
+    a_pipe_gets_the_core_whatever_the_limit_is,
+    the_filter_of_the_process_applies,
+    the_original_runs_on_meanwhile,
+    since_the_limit_is_usually_zero_the_empty_write_normally_does_nothing,
+    with_a_limit_of_its_own_the_empty_write_dumps,
+    core_limit_unlimited_dumps,
+    core_limit_is_in_bytes,
+    sched_prio_is_the_nice_value_of_the_copy,
+    io_prio_is_the_level_of_the_copys_io,
+    oom_adj_is_like_that_of_proc,
+    several_options_are_one_dump,
+    what_is_not_understood_is_einval_and_dumps_nothing,
+    kernel_threads_and_copies_are_einval,
+    a_second_dump_at_the_same_time_is_einprogress,
+    a_dead_process_is_esrch,
+    whoever_may_not_debug_it_may_not_open_it,
+    what_is_beyond_the_writers_privileges_is_eperm,
+    a_privileged_program_lends_nothing_to_a_descriptor,
+    a_descriptor_opened_before_a_set_user_id_exec_dumps_nothing,
+    a_process_that_is_not_dumpable_is_eperm,
+    a_process_that_serves_the_kernel_is_ebusy,
+    a_process_whose_forks_are_told_to_a_userfaultfd_is_ebusy,
+    a_frozen_process_is_eagain,
+    the_limits_of_the_cgroup_are_meant_for_the_copy,
+    too_many_pid_namespaces_are_enospc,
+    a_process_that_cannot_be_stopped_in_time_is_etimedout,
+    a_killed_copy_is_ecanceled,
+    a_killed_writer_ends_the_dump,
+    a_core_that_cannot_be_written_is_eio,
+    nothing_of_it_is_left,
+)
+
+
+def example(lines: list[str]) -> None:
+    """Lines of the documentation: what they write to the file of process 1234."""
+    for line in lines:
+        with directory() as where, subject(where, core=(0, -1)) as process:
+            done = shell(line.replace("1234", str(process.pid)))
+            assert (done.returncode, done.stderr) == (0, ""), (line, done)
+            assert bool(cores(where)) == (UNLIMITED in line), line
+            assert echo(process)
+
+
+def keep(name: str) -> None:
+    """Keep one promise, by the name of its function."""
+    (case,) = (case for case in CASES if case.__name__ == name)
+    case()
