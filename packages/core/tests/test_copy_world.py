@@ -289,7 +289,8 @@ def test_a_mapping_of_16_tebibytes_costs_a_bounded_number_of_calls(
         assert time.monotonic() - began < DEADLINE / 3
         assert core.stat().st_size > 16 << 40
         assert core.stat().st_blocks * 512 < 4 * MIB
-    assert with_mapping < alone + 200
+    # Waiting takes calls, too, under load hundreds; whoever went through it would make thousands.
+    assert with_mapping < alone + 2000
 
 
 def count_calls(calls: Path, core: Path, pid: int, method: str) -> int:
