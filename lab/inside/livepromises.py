@@ -63,25 +63,42 @@ def every_process_has_the_file() -> None:
 
 
 SPINS = """
-import threading, time
-def spin():
-    while True: pass
-for _ in range(3): threading.Thread(target=spin, daemon=True).start()
+import mmap, os, threading
+file = open("shared", "w+b")
+file.truncate(4096)
+shared = mmap.mmap(file.fileno(), 4096)
+def spin(at):
+    while True: shared[at] = (shared[at] + 1) % 256
+for at in range(3): threading.Thread(target=spin, args=(at,), daemon=True).start()
 print(flush=True)
 input()
 """
 
 
 def all_threads_are_copied_and_none_ever_runs() -> None:
+    """The threads write to memory that their copies share: when they stop it stays as it is."""
     with directory() as where, subject(where, program=SPINS) as process:
-        tids = sorted(map(int, os.listdir(f"/proc/{process.pid}/task")))
+        memory = where / "shared"
+        tids = os.listdir(f"/proc/{process.pid}/task")
         assert len(tids) == 4
+        first = memory.read_bytes()
+        wait_until(lambda: memory.read_bytes() != first, "a thread that writes")
         with held(where, process.pid) as dump:
-            stats = dump.seen("stats").splitlines()
-            assert len(stats) == len(tids)
-            # utime, proc(5): field 14, so 12th behind the name in parentheses.
-            assert [line.rpartition(")")[2].split()[11] for line in stats] == ["0"] * len(tids)
+            assert len(dump.seen("stats").splitlines()) == len(tids)
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            before = memory.read_bytes()
+            # Time enough for a thread that runs.
+            assert echoes(where)
+            assert memory.read_bytes() == before
+            process.send_signal(signal.SIGCONT)
             assert dump.go() == "ok"
+
+
+def echoes(where: Path) -> bool:
+    """Does a new process answer?"""
+    with subject(where) as another:
+        return echo(another)
 
 
 def it_is_in_a_pid_namespace_of_its_own_so_that_the_thread_ids_stay_the_same() -> None:

@@ -58,7 +58,16 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert found is not None
     to = tmp_path_factory.mktemp("selftests")
     pattern = "*/tools/testing/selftests/kselftest*.h"
-    argv = ["tar", "-C", to, "--strip-components=1", "-xf", found.tarball, "--wildcards", pattern]
+    argv: list[str | Path] = [
+        "tar",
+        "-C",
+        to,
+        "--strip-components=1",
+        "-xf",
+        found.tarball,
+        "--wildcards",
+        pattern,
+    ]
     subprocess.run(argv, check=True, timeout=DEADLINE * 10)
     return to
 
