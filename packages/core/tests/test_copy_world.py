@@ -289,15 +289,18 @@ def test_a_mapping_of_16_tebibytes_costs_a_bounded_number_of_calls(
         assert time.monotonic() - began < DEADLINE / 3
         assert core.stat().st_size > 16 << 40
         assert core.stat().st_blocks * 512 < 4 * MIB
-    # Waiting takes calls, too, under load hundreds; whoever went through it would make thousands.
-    assert with_mapping < alone + 2000
+    assert with_mapping < alone + 200
 
 
 def count_calls(calls: Path, core: Path, pid: int, method: str) -> int:
-    """How many system calls a dump takes, its helper's included."""
+    """How many system calls a dump takes, its helper's included, but for those that only wait.
+
+    Of these there are as many as the machine is busy.
+    """
+    waits = "wait4,sched_yield,ppoll,futex,nanosleep,clock_nanosleep"
     done = subprocess.run(
         [
-            *(living.need("strace"), "-f", "-c", "-o", calls),
+            *(living.need("strace"), "-f", "-c", "-e", f"trace=!{waits}", "-o", calls),
             *(living.tool(), "-m", method, "-q", "-f", "-o", core, str(pid)),
         ],
         stderr=subprocess.PIPE,
