@@ -62,10 +62,11 @@ def test_what_a_process_brings(tmp_path: Path) -> None:
             (tmp_path / name).touch()
         (tmp_path / "d").mkdir()
         pattern = CorePattern(text=b"core.%p", uses_pid=False)
-        (found,) = files(pattern, naming, process.pid)
+        (found,) = files(pattern.path(naming), process.pid)
         assert found.samefile(tmp_path / f"core.{process.pid}")
         for text in (b"%P/core", b"no-such/core", b"d/core"):
-            assert files(CorePattern(text=text, uses_pid=False), naming, process.pid) == []
+            path = CorePattern(text=text, uses_pid=False).path(naming)
+            assert files(path, process.pid) == []
 
 
 def _path(name: str) -> str:

@@ -23,7 +23,7 @@ from .errors import (
     TargetGone,
     UsageError,
 )
-from .pattern import CorePattern, Naming, files
+from .pattern import UNKNOWN, CorePattern, Naming, files
 
 # A process of its own writes: it can be killed, upon which the kernel gives the dump up.
 _WRITER = """
@@ -138,16 +138,14 @@ def livedump(
             raise UsageError(f"{name} is {value}, which is not from {low} to {high}", pid=pid)
     descriptor = _opened(pid)
     try:
-        pattern, naming = _pattern(pid)
-        before = _before(pattern, naming, pid)
+        handler, path = _place(pid)
+        before = _before(path, pid) if handler is None else []
         text = " ".join(f"{name}={value}" for name, value in options.items())
         _write(pid, descriptor, text + "\n")
     finally:
         os.close(descriptor)
-    if pattern.handler is not None:
-        return LivedumpResult(pid=pid, core=None, handler=pattern.handler)
-    new = [path for path in files(pattern, naming, pid) if path not in before]
-    return LivedumpResult(pid=pid, core=_seen_from_here(new[0]) if new else None, handler=None)
+    new = [file for file in files(path, pid) if file not in before] if handler is None else []
+    return LivedumpResult(pid=pid, core=_seen_from_here(new[0]) if new else None, handler=handler)
 
 
 def _opened(pid: int) -> int:
@@ -174,21 +172,21 @@ def _refused(pid: int, number: int) -> CoresnapError:
     return kind(what, remedy=remedy, pid=pid, errno=number)
 
 
-def _pattern(pid: int) -> tuple[CorePattern, Naming]:
+def _place(pid: int) -> tuple[str | None, bytes]:
+    """The program of core_pattern, if it is one; the path of the core, as CorePattern has it."""
     try:
-        return CorePattern.current(), Naming.of(pid)
+        pattern = CorePattern.current()
+        return pattern.handler, pattern.path(Naming.of(pid))
     except FileNotFoundError:
         raise TargetGone(f"process {pid} is gone", pid=pid, errno=errno.ESRCH) from None
     except OSError as error:
         raise _refused(pid, error.errno or 0) from None
 
 
-def _before(pattern: CorePattern, naming: Naming, pid: int) -> list[Path]:
+def _before(path: bytes, pid: int) -> list[Path]:
     """What is there already. Raises Failed if the kernel would replace one of it."""
-    if pattern.handler is not None:
-        return []
-    there = files(pattern, naming, pid)
-    if there and rb"\d+" not in pattern.name(naming).pattern:
+    there = files(path, pid)
+    if there and UNKNOWN not in path:
         raise Failed(
             f"the core of process {pid} would replace {_seen_from_here(there[0])}, which exists",
             remedy="move it away",

@@ -10,6 +10,8 @@ _PATTERN = Path("/proc/sys/kernel/core_pattern")
 _USES_PID = Path("/proc/sys/kernel/core_uses_pid")
 _HOSTNAME = Path("/proc/sys/kernel/hostname")
 _WORD = re.compile(rb"%(.?)", re.DOTALL)
+UNKNOWN = b"\0"
+"""Stands for a number that is not known here; core_pattern holds no zero byte."""
 # Numbers that are not known before, or that nobody needs to know.
 _NUMBERS = frozenset(b"PiIugdstc")
 
@@ -86,35 +88,39 @@ class CorePattern:
         """The program that gets the core, with its arguments; None if it goes to a file."""
         return os.fsdecode(self.text[1:]) if self.text.startswith(b"|") else None
 
+    def path(self, naming: Naming) -> bytes:
+        """Of a core of this process, if it goes to a file, with UNKNOWN for each unknown number."""
+
+        def word(found: re.Match[bytes]) -> bytes:
+            known = naming.word(found[1])
+            return UNKNOWN if known is None else known
+
+        path = _WORD.sub(word, self.text)
+        if self.uses_pid and b"%p" not in self.text.replace(b"%%", b""):
+            path += b".%d" % naming.pid
+        return path
+
     def name(self, naming: Naming) -> re.Pattern[bytes]:
         """What the path of a core of this process matches as a whole, if it goes to a file."""
-        parts: list[bytes] = []
-        at = 0
-        for found in _WORD.finditer(self.text):
-            parts.append(re.escape(self.text[at : found.start()]))
-            word = naming.word(found[1])
-            parts.append(rb"\d+" if word is None else re.escape(word))
-            at = found.end()
-        parts.append(re.escape(self.text[at:]))
-        if self.uses_pid and b"%p" not in self.text.replace(b"%%", b""):
-            parts.append(rb"\.%d" % naming.pid)
-        return re.compile(b"".join(parts))
+        return _matching(self.path(naming))
 
 
-def files(pattern: CorePattern, naming: Naming, pid: int) -> list[Path]:
-    """The files that a core of the process could be, those there are now.
+def _matching(path: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"\d+".join(map(re.escape, path.split(UNKNOWN))))
+
+
+def files(path: bytes, pid: int) -> list[Path]:
+    """The files that a core of the process could be, by CorePattern.path(), those there are now.
 
     They are found by way of the process, so its root and working directory are the right ones. A
-    pattern whose directory holds a number that is not known here has none.
+    path whose directory holds a number that is not known here has none.
     """
-    name = pattern.name(naming).pattern
-    directory, _, last = name.rpartition(b"/")
-    if rb"\d+" in directory:
+    directory, _, last = path.rpartition(b"/")
+    if UNKNOWN in directory:
         return []
-    plain = re.sub(rb"\\(.)", rb"\1", directory, flags=re.DOTALL)
-    root = Path("/proc", str(pid), "root" if name.startswith(b"/") else "cwd")
-    where = root / os.fsdecode(plain).lstrip("/")
-    wanted = re.compile(last)
+    root = Path("/proc", str(pid), "root" if path.startswith(b"/") else "cwd")
+    where = root / os.fsdecode(directory).lstrip("/")
+    wanted = _matching(last)
     try:
         found = [entry for entry in os.listdir(os.fsencode(where)) if wanted.fullmatch(entry)]
     except OSError:

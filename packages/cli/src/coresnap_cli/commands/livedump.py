@@ -61,8 +61,7 @@ def livedump(
     core = None if result.core is None else printable(os.fsencode(result.core))
     handler = None if result.handler is None else printable(os.fsencode(result.handler))
     if as_json:
-        fields = {"pid": result.pid, "core": core, "handler": handler}
-        talk.show_json("livedump", fields)
+        talk.show_json("livedump", {**result.as_dict(), "core": core, "handler": handler})
     elif not quiet:
         talk.say(_where(core, handler))
     return ExitCode.OK
