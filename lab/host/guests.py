@@ -126,15 +126,6 @@ def hold_live(row: Row, to: Path, where: Path) -> livedump.Live:
     return live
 
 
-def repeat_live(row: Row, to: Path, *, dumps: int) -> livedump.Aftermath:
-    """livedump.repeat() in a guest. Raises what ready() raises."""
-    with ready(row, to) as vm:
-        answer = vm.call("lab.inside.calls:repeat_live", packed=calls.pack(row), dumps=dumps)
-        done = livedump.Aftermath.from_json(_possible(answer))
-        vm.check_console()
-    return done
-
-
 def dump_refused(row: Row, to: Path, where: Path, *, request: int) -> dict[str, Any]:
     """refused.dumps() in a guest: what each dump said by its core's name, which is in ``where``.
 
@@ -165,6 +156,17 @@ def dump_variants(row: Row, to: Path, where: Path) -> dict[str, Any]:
 
 def repeat(row: Row, to: Path, *, dumps: int) -> undisturbed.Aftermath:
     """undisturbed.repeat() in a guest. Raises what ready() raises."""
+    return _repeated("repeat", row, to, dumps)
+
+
+def repeat_live(row: Row, to: Path, *, dumps: int) -> undisturbed.Aftermath:
+    """livedump.repeat() in a guest. Raises what ready() raises."""
+    return _repeated("repeat_live", row, to, dumps)
+
+
+def _repeated(call: str, row: Row, to: Path, dumps: int) -> undisturbed.Aftermath:
     with ready(row, to) as vm:
-        answer = vm.call("lab.inside.calls:repeat", packed=calls.pack(row), dumps=dumps)
-        return undisturbed.Aftermath.from_json(_possible(answer))
+        answer = vm.call(f"lab.inside.calls:{call}", packed=calls.pack(row), dumps=dumps)
+        done = undisturbed.Aftermath.from_json(_possible(answer))
+        vm.check_console()
+    return done

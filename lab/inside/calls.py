@@ -7,7 +7,6 @@ import base64
 import os
 import pickle
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -97,4 +96,4 @@ def hold_live(*, packed: str) -> dict[str, Any]:
 
 def repeat_live(*, packed: str, dumps: int) -> dict[str, Any]:
     """livedump.repeat() of the row, or why it is impossible here."""
-    return _answer(packed, lambda row: asdict(livedump.repeat(row, PROGRAMS, PLACE, dumps=dumps)))
+    return _answer(packed, lambda row: livedump.repeat(row, PROGRAMS, PLACE, dumps=dumps).to_json())

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.inside import dumper, take
-from lab.inside.process import DEADLINE, Observation, Process
+from lab.inside import dumper, take, undisturbed
+from lab.inside.process import DEADLINE, Process
 from lab.matrix import Row
 
 METHOD = "livedump"
@@ -61,11 +61,6 @@ def write(process: Process, text: str) -> Wrote:
     return Wrote(status=done.returncode, words=words, files=tuple(new))
 
 
-def limit(process: Process, size: int) -> None:
-    """The core limit of the process, below the hard one that it keeps."""
-    resource.prlimit(process.pid, resource.RLIMIT_CORE, (size, resource.RLIM_INFINITY))
-
-
 def dump(process: Process) -> dumper.Dump:
     """The core that core_pattern names, by ``core_limit=unlimited``. Raises dumper.DumpFailed."""
     wrote = write(process, "core_limit=unlimited")
@@ -86,13 +81,13 @@ def hold(row: Row, programs: take.Programs, where: Path) -> Live:
         record = take.Record(facts=process.facts)
         record.observations.append(("before", process.observe()))
         began = time.monotonic()
-        limit(process, 0)
+        take.limit(process, 0)
         empty = write(process, "")
         try:
             record.dumps[METHOD] = dump(process)
         except dumper.DumpFailed as error:
             record.failures[METHOD] = str(error)
-        limit(process, resource.RLIM_INFINITY)
+        take.limit(process, resource.RLIM_INFINITY)
         process.settle()
         record.observations.append((f"after {METHOD}", process.observe()))
         record.answer = process.ask("verify")
@@ -103,43 +98,6 @@ def hold(row: Row, programs: take.Programs, where: Path) -> Live:
     return Live(record=record, empty=empty)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Aftermath:
-    """What many dumps left: the process before and after, what the writes said, how it ended."""
-
-    before: Observation
-    after: Observation
-    failed: tuple[str, ...]
-    finish: str
-    status: int
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Aftermath:
-        """From what asdict() gave."""
-        seen = {name: Observation.from_json(data[name]) for name in ("before", "after")}
-        return cls(**{**data, **seen, "failed": tuple(data["failed"])})
-
-
-def repeat(row: Row, programs: take.Programs, where: Path, *, dumps: int) -> Aftermath:
-    """Dump the row's scenario again and again, then let it finish.
-
-    Raises what take.started() raises, and ScenarioFailed.
-    """
-    failed = []
-    with take.started(row, programs, where, rseq=True) as process:
-        before = process.observe()
-        for _ in range(dumps):
-            try:
-                dump(process).core.unlink()
-            except dumper.DumpFailed as error:
-                failed.append(str(error))
-        process.settle()
-        after = process.observe()
-        finish = process.ask("finish")
-        return Aftermath(
-            before=before,
-            after=after,
-            failed=tuple(failed),
-            finish=finish,
-            status=process.exit_status(),
-        )
+def repeat(row: Row, programs: take.Programs, where: Path, *, dumps: int) -> undisturbed.Aftermath:
+    """Dump the row's scenario again and again, then let it finish: undisturbed.watch()."""
+    return undisturbed.watch(row, programs, where, dump=dump, dumps=dumps)

@@ -32,7 +32,7 @@ cd {directory}
 cp /proc/$1/status status
 cp /proc/$1/limits limits
 cp /proc/$1/oom_score_adj oom_score_adj
-for each in /proc/$1/task/*; do cat $each/stat; done >stats
+ls /proc/$1/task >threads
 cut -d ' ' -f 19 /proc/$1/stat >nice
 ionice -p $1 >ionice
 echo $1 >pid.new && mv pid.new pid

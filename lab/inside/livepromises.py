@@ -84,7 +84,7 @@ def all_threads_are_copied_and_none_ever_runs() -> None:
         first = memory.read_bytes()
         wait_until(lambda: memory.read_bytes() != first, "a thread that writes")
         with held(where, process.pid) as dump:
-            assert len(dump.seen("stats").splitlines()) == len(tids)
+            assert len(dump.seen("threads").splitlines()) == len(tids)
             process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
             before = memory.read_bytes()

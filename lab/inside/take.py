@@ -156,11 +156,15 @@ def dump(process: Process, row: Row, program: Path, to: Path, method: str) -> du
     )
 
 
+def limit(process: Process, size: int) -> None:
+    """Set the process's core limit in bytes, below the hard one that it keeps."""
+    resource.prlimit(process.pid, resource.RLIMIT_CORE, (size, resource.RLIM_INFINITY))
+
+
 def kernel_core(process: Process, row: Row) -> Path | None:
     """Let the kernel write its core; core_pattern names it, so it is the file that is new."""
     if row.scenario.core_limit:
-        limits = (row.scenario.core_limit, resource.RLIM_INFINITY)
-        resource.prlimit(process.pid, resource.RLIMIT_CORE, limits)
+        limit(process, row.scenario.core_limit)
     before = set(os.listdir(process.directory))
     status = process.abort(stopped=row.scenario.stopped)
     new = sorted(set(os.listdir(process.directory)) - before)

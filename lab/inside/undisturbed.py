@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lab.inside import take
-from lab.inside.process import Observation
+from lab.inside.dumper import Dump
+from lab.inside.process import Observation, Process
 from lab.matrix import METHODS, Row
 
 
@@ -34,7 +36,25 @@ class Aftermath:
 
 
 def repeat(row: Row, programs: take.Programs, where: Path, *, dumps: int) -> Aftermath:
-    """Dump the row's scenario by all methods in turn, then let it finish.
+    """Dump the row's scenario by all methods in turn, then let it finish. Raises as watch()."""
+    core = where / "any.core"
+    methods = itertools.cycle(METHODS)
+
+    def dump(process: Process) -> Dump:
+        return take.dump(process, row, programs.dumper, core, next(methods))
+
+    return watch(row, programs, where, dump=dump, dumps=dumps)
+
+
+def watch(
+    row: Row,
+    programs: take.Programs,
+    where: Path,
+    *,
+    dump: Callable[[Process], Dump],
+    dumps: int,
+) -> Aftermath:
+    """Call ``dump`` so many times on the row's scenario, then let it finish.
 
     With rseq as in any program: an injection must not confuse it. Raises what take.started()
     raises, ScenarioFailed and DumpFailed.
@@ -43,10 +63,8 @@ def repeat(row: Row, programs: take.Programs, where: Path, *, dumps: int) -> Aft
         if row.scenario.stopped:
             process.stop()
         before = process.observe()
-        core = where / "any.core"
-        for method in itertools.islice(itertools.cycle(METHODS), dumps):
-            take.dump(process, row, programs.dumper, core, method)
-            core.unlink()
+        for _ in range(dumps):
+            dump(process).core.unlink()
         process.settle(stopped=row.scenario.stopped)
         after = process.observe()
         if row.scenario.stopped:

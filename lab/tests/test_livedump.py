@@ -155,6 +155,5 @@ def test_no_call_sees_the_dumps(row: Row, tools: hold.Tools) -> None:
         done = guests.repeat_live(row, tools.build, dumps=DUMPS)
     except (build.NotBuildable, Impossible) as error:
         limits.impossible(row, error)
-    assert not done.failed
     assert not done.before.differences(done.after)
     assert (done.finish, done.status) == ("ok", 0)
