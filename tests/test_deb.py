@@ -8,11 +8,11 @@ import re
 import shutil
 from pathlib import Path
 
-import packaged
 import pytest
-from packaged import run
 
 from lab.cache import Cache
+from lab.host import packaged
+from lab.host.packaged import run
 from lab.longform import FULL
 from lab.qemu_images import apt
 
@@ -21,14 +21,6 @@ pytestmark = [
     pytest.mark.skipif(not FULL, reason="builds packages: a part of the long form"),
 ]
 SUITE = "bookworm"
-NAMES = {
-    "coresnap",
-    "libcoredumper-dev",
-    "libcoredumper1",
-    "libcoresnap-dev",
-    "libcoresnap1",
-    "python3-coresnap",
-}
 # The project has no address, and these are not for Debian's archive.
 NOT_MEANT = "bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs"
 
@@ -139,7 +131,7 @@ def test_lintian_is_content(made: list[Path]) -> None:
 
 
 def test_the_packages_are_these(debs: dict[str, Path]) -> None:
-    assert debs.keys() == NAMES
+    assert debs.keys() == packaged.NAMES["deb"]
 
 
 def test_they_install_work_and_go(debs: dict[str, Path], root: Path) -> None:

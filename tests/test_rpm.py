@@ -7,23 +7,16 @@ import os
 import re
 from pathlib import Path
 
-import packaged
 import pytest
-from packaged import ROOT, run
 
+from lab.host import packaged
+from lab.host.packaged import ROOT, run
 from lab.longform import FULL
 
 pytestmark = [
     pytest.mark.host,
     pytest.mark.skipif(not FULL, reason="builds packages: a part of the long form"),
 ]
-NAMES = {
-    "coresnap-dump",
-    "libcoredumper",
-    "libcoredumper-devel",
-    "libcoresnap",
-    "libcoresnap-devel",
-}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +49,7 @@ def test_rpmlint_is_content(rpms: dict[str, Path]) -> None:
 
 
 def test_the_packages_are_these(rpms: dict[str, Path]) -> None:
-    assert rpms.keys() == NAMES
+    assert rpms.keys() == packaged.NAMES["rpm"]
 
 
 @pytest.mark.parametrize("name", ["libcoresnap", "libcoredumper", "coresnap-dump"])
@@ -90,7 +83,7 @@ def test_what_is_installed_runs_and_can_be_removed(root: Path, tmp_path: Path) -
     where = (f"-I{root / 'usr/include'}", f"-L{library.parent}", f"-Wl,-rpath,{library.parent}")
     run("gcc", source, "-o", program, *where, "-lcoresnap")
     assert run(program).strip() in run(root / "usr/bin/coresnap-dump", "--version")
-    rpm(root, "-e", *sorted(NAMES))
+    rpm(root, "-e", *sorted(packaged.NAMES["rpm"]))
     left = [path for path in root.rglob("*") if re.search("coresnap|coredumper", path.name)]
     assert left == []
     assert not (root / "usr/include/google").exists()

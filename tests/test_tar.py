@@ -6,10 +6,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import packaged
 import pytest
-from packaged import ROOT, run
 
+from lab.host import packaged
+from lab.host.packaged import ROOT, run
 from lab.longform import FULL
 
 pytestmark = [

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from lab.architectures import ARM, BY_NAME, X86_32
-from lab.host import guests
+from lab.host import guests, packaged
+from lab.host.packaged import run
 from lab.longform import FULL
 from lab.matrix import OWN, Guest
 
@@ -18,9 +18,7 @@ pytestmark = [
     pytest.mark.guest,
     pytest.mark.skipif(not FULL, reason="builds packages: a part of the long form"),
 ]
-ROOT = Path(__file__).parents[2]
 ARCHITECTURES = [X86_32.name, ARM.name]
-BUILDING = 1200.0
 INSTALLING = 600.0
 
 # A guest's root is read-only: what is installed goes to a layer of its own, /run/new/upper. It has
@@ -105,16 +103,6 @@ packages = rpm("-qa", "--qf", "%{name} ").split()
 rpm("-e", *packages)
 print(*packages)
 """
-NAMES = {
-    "deb": {
-        *("coresnap", "libcoredumper-dev", "libcoredumper1", "libcoresnap-dev", "libcoresnap1"),
-        "python3-coresnap",
-    },
-    "rpm": {
-        *("coresnap-dump", "libcoredumper", "libcoredumper-devel", "libcoresnap"),
-        "libcoresnap-devel",
-    },
-}
 INSIDE = {"deb": DEB, "rpm": RPM}
 UNPACK = {
     "deb": 'dpkg-deb -x "$1" "$0"',
@@ -122,27 +110,19 @@ UNPACK = {
 }
 
 
-def _run(*argv: str | Path) -> str:
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILDING
-    )
-    assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 def _link(packages: list[Path], kind: str, architecture: str, where: Path) -> dict[str, Path]:
     """The programs, linked with what is in the packages."""
     tree = where / "tree"
     tree.mkdir()
     for package in packages:
-        _run("sh", "-ec", UNPACK[kind], tree, package)
+        run("sh", "-ec", UNPACK[kind], tree, package)
     (library,) = tree.glob("usr/lib/**/libcoresnap.a")
     for name, text in USERS.items():
         (where / f"{name}.c").write_text(text)
     programs = {}
     for name, (source, *flags) in LINKED.items():
         programs[name] = where / name
-        _run(
+        run(
             *(f"{BY_NAME[architecture].compiler}gcc", where / f"{source}.c", "-o", where / name),
             *(f"-I{tree / 'usr/include'}", f"-L{library.parent}", *flags),
         )
@@ -152,10 +132,9 @@ def _link(packages: list[Path], kind: str, architecture: str, where: Path) -> di
 @pytest.mark.parametrize("kind", ["deb", "rpm"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_packages_install_work_and_go(architecture: str, kind: str, tmp_path: Path) -> None:
-    said = _run(ROOT / "ci/package", kind, tmp_path / "made", architecture)
     packages = [
         path
-        for path in map(Path, said.splitlines())
+        for path in packaged.made(kind, tmp_path / "made", architecture)
         if path.suffix == f".{kind}" and "-dbgsym_" not in path.name
     ]
     users = tmp_path / "users"
@@ -176,7 +155,7 @@ def test_packages_install_work_and_go(architecture: str, kind: str, tmp_path: Pa
             check=False,
         )
         assert done.status == 0, (done.stdout + done.stderr).decode()
-        assert set(done.stdout.decode().split()) == NAMES[kind]
+        assert set(done.stdout.decode().split()) == packaged.NAMES[kind]
         left = vm.run(
             ["find", "/run/new/upper", "-name", "*coresnap*", "-o", "-name", "*coredumper*"]
         )

@@ -10,9 +10,20 @@ from pathlib import Path
 
 from lab.patience import PATIENCE
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILDING = 600 * PATIENCE
 """Seconds for building or installing one kind of packages."""
+NAMES = {
+    "deb": {
+        *("coresnap", "libcoredumper-dev", "libcoredumper1", "libcoresnap-dev", "libcoresnap1"),
+        "python3-coresnap",
+    },
+    "rpm": {
+        *("coresnap-dump", "libcoredumper", "libcoredumper-devel", "libcoresnap"),
+        "libcoresnap-devel",
+    },
+}
+"""The binary packages of each kind."""
 
 
 def run(
@@ -39,9 +50,10 @@ def run(
     return done.stdout
 
 
-def made(kind: str, directory: Path) -> list[Path]:
-    """The files that ``ci/package`` made and named."""
-    paths = [Path(line) for line in run(ROOT / "ci/package", kind, directory).splitlines()]
+def made(kind: str, directory: Path, *architecture: str) -> list[Path]:
+    """The files that ``ci/package`` made and named, of this machine's architecture or another."""
+    said = run(ROOT / "ci/package", kind, directory, *architecture)
+    paths = [Path(line) for line in said.splitlines()]
     assert paths
     assert sorted(paths) == sorted(directory.iterdir())
     return paths
