@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from lab.architectures import BY_NAME, X86_64, Architecture
@@ -45,7 +46,7 @@ def _meson() -> str:
     return found
 
 
-def _run(argv: list[str], what: str, *, compiler: str | None = None) -> None:
+def _run(argv: list[str], what: str, *, compiler: str | None = None) -> str:
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
@@ -57,6 +58,17 @@ def _run(argv: list[str], what: str, *, compiler: str | None = None) -> None:
     )
     if done.returncode != 0:
         raise NotBuilt(f"{what}:\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+def _foreign(architecture: Architecture) -> list[str]:
+    """Options of meson for another architecture than this machine's, as in ci/build."""
+    codecs = _run(
+        [sys.executable, str(ROOT / "ci" / "foreign.py"), "codecs", architecture.name],
+        f"coresnap for {architecture.name} is linked with codecs, and cannot have them",
+    )
+    cross = CORE / "cross" / f"{architecture.compiler.rstrip('-')}.ini"
+    return ["--cross-file", str(cross), f"-Dcodecs={codecs.strip()}"]
 
 
 class Workshop:
@@ -111,9 +123,8 @@ class Workshop:
                 f"coresnap-dump for {architecture.name} cannot be compiled because {compiler} is "
                 f"not installed: run ci/setup test, which installs it on Debian"
             )
-        cross = CORE / "cross" / f"{architecture.compiler.rstrip('-')}.ini"
         argv = [_meson(), "setup", "--buildtype=debugoptimized", "-Dtests=false"]
-        argv += [] if native else ["--cross-file", str(cross)]
+        argv += [] if native else _foreign(architecture)
         _run(
             [*argv, str(directory), str(self._tree)],
             f"meson cannot configure coresnap for {architecture.name}",
