@@ -26,6 +26,7 @@ STOCK = "stock-6.1"
 OWN = "own-6.1"
 NO_CORE = "own-6.1-no-core"
 SME = "own-6.1-sme"
+DEBUG = "own-6.1-debug"
 _KERNELS = {name: (STOCK, OWN) if name in (ARM.name, X86_64.name) else (STOCK,) for name in GUESTS}
 _MORE_KERNELS = {
     X86_32.name: (OWN, "own-6.12"),
@@ -33,6 +34,10 @@ _MORE_KERNELS = {
     ARM.name: ("own-6.12", "own-6.1-no-lpae", NO_CORE),
     ARM64.name: (OWN, "own-6.12", SME),
 }
+# Without rows: only tests of the kernel's own dumper run on it. Shadow memory and what is noted of
+# each object take their part of the memory.
+_DEBUG = (ARM.name, X86_64.name)
+DEBUG_MEMORY = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,6 +310,11 @@ class Row:
 def kernels(architecture: str) -> tuple[str, ...]:
     """The kernels that this architecture's guests have in this run."""
     return _KERNELS[architecture] + (_MORE_KERNELS[architecture] if FULL else ())
+
+
+def built(architecture: str) -> tuple[str, ...]:
+    """The kernels that tests of this run have, with and without rows."""
+    return (*kernels(architecture), *((DEBUG,) if FULL and architecture in _DEBUG else ()))
 
 
 def _here() -> Iterator[Row]:

@@ -59,7 +59,7 @@ def memories(architecture: str, kernel: str) -> tuple[int, ...]:
     """MiB of memory that the rows of a guest have: each size is a state of its own."""
     guest = matrix.Guest(architecture=architecture, kernel=kernel)
     sizes = {row.scenario.memory for row in matrix.ONCE if row.guest == guest}
-    return tuple(sorted(sizes)) or (MEMORY,)
+    return tuple(sorted(sizes)) or (matrix.DEBUG_MEMORY if kernel == matrix.DEBUG else MEMORY,)
 
 
 def _kernel(architecture: Architecture, name: str) -> str:
@@ -102,7 +102,7 @@ def steps(architectures: Sequence[Architecture], kernels: Sequence[str]) -> list
             make=lambda it=architecture: qemu_images.image(it).key,  # type: ignore[misc]
         )
         early.append(image)
-        for kernel in kernels or matrix.kernels(name):
+        for kernel in kernels or matrix.built(name):
             step = Step(
                 what=kernel,
                 architecture=name,

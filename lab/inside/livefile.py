@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,15 +67,23 @@ def directory() -> Iterator[Path]:
 
 @contextmanager
 def subject(
-    where: Path, *, user: int | None = None, core: tuple[int, int] = (0, -1), program: str = ""
+    where: Path,
+    *,
+    user: int | None = None,
+    core: tuple[int, int] = (0, -1),
+    program: str = "",
+    argv: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that answers each line with the same line, as cat does; or a Python program.
+    """A process that answers each line with the same line, as cat does; or a Python program, or
+    that of ``argv``.
 
     ``core`` is its RLIMIT_CORE, soft and hard. A program begins by writing a line.
     """
-    argv = [sys.executable, "-c", program] if program else ["cat"]
+    begins = bool(program or argv)
+    if program:
+        argv = [sys.executable, "-c", program]
     with subprocess.Popen(
-        argv,
+        argv or ["cat"],
         cwd=where,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -86,7 +94,7 @@ def subject(
     ) as process:
         assert process.stdout is not None
         try:
-            if program:
+            if begins:
                 assert process.stdout.readline()
             else:
                 assert echo(process)
@@ -104,9 +112,16 @@ def echo(process: subprocess.Popen[bytes]) -> bool:
 
 
 class Attempt:
-    """A write by a process of its own: ``user`` opens the file and writes to it."""
+    """A write by a process of its own: ``user`` opens the file, or has ``fd``, and writes to it."""
 
-    def __init__(self, pid: int | str, text: bytes | str, *, user: int | None = None) -> None:
+    def __init__(
+        self,
+        pid: int | str,
+        text: bytes | str,
+        *,
+        user: int | None = None,
+        fd: int | None = None,
+    ) -> None:
         data = text.encode() if isinstance(text, str) else text
         self._reader, writer = os.pipe()
         self.pid = os.fork()
@@ -114,7 +129,7 @@ class Attempt:
             try:
                 if user is not None:
                     become(user)
-                os.write(writer, _written(pid, data).encode())
+                os.write(writer, _written(pid, data, fd).encode())
             finally:
                 os._exit(0)
         os.close(writer)
@@ -148,9 +163,9 @@ def become(user: int) -> None:
     os.setresuid(user, user, user)
 
 
-def _written(pid: int | str, data: bytes) -> str:
+def _written(pid: int | str, data: bytes, fd: int | None) -> str:
     try:
-        fd = os.open(f"/proc/{pid}/livedump", os.O_WRONLY)
+        fd = os.open(f"/proc/{pid}/livedump", os.O_WRONLY) if fd is None else fd
     except OSError as error:
         return f"open {errno.errorcode[error.errno or 0]}"
     try:
@@ -196,14 +211,14 @@ class Held:
 
 
 @contextmanager
-def held(where: Path, pid: int, words: str = EMPTY) -> Iterator[Held]:
-    """A dump of the process that waits in its helper, until go()."""
+def held(where: Path, pid: int, words: str = EMPTY, *, fd: int | None = None) -> Iterator[Held]:
+    """A dump of the process that waits in its helper, until go(); ``fd`` is its file, opened."""
     helper = where / "helper"
     helper.write_text(HELPER.format(directory=where))
     helper.chmod(0o755)
     os.mkfifo(where / "gate")
     with setting(PIPE_LIMIT, "4"), setting(PATTERN, f"|{helper} %P"):
-        writer = Attempt(pid, words)
+        writer = Attempt(pid, words, fd=fd)
         wait_until(lambda: (where / "pid").exists() or writer.over(), "the helper of core_pattern")
         assert (where / "pid").exists(), writer.result()
         yield Held(where, writer)

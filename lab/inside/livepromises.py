@@ -22,6 +22,7 @@ from lab.inside.livefile import (
     EMPTY,
     PATTERN,
     UNLIMITED,
+    Attempt,
     attempt,
     become,
     cores,
@@ -40,6 +41,8 @@ TIMEOUT = Path("/sys/module/livedump/parameters/stop_timeout_ms")
 NAMESPACES = Path("/proc/sys/user/max_pid_namespaces")
 CGROUPS = Path("/run/livedump-cgroups")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+LONER = 4242
+"""A user without processes."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # include/uapi/linux/prctl.h
@@ -48,6 +51,9 @@ _PR_SET_DUMPABLE, _PR_SET_IO_FLUSHER = 4, 57
 _UFFDIO_API = 0xC018AA3F
 _UFFDIO_REGISTER = 0xC020AA00
 _UFFD_API, _UFFD_FEATURE_EVENT_FORK, _UFFDIO_REGISTER_MODE_MISSING = 0xAA, 2, 1
+# include/uapi/linux/sched.h
+_CLONE_NEWUTS = 0x04000000
+_SYS_EXIT = {"x86_64": 60, "i686": 1, "armv7l": 1, "aarch64": 93}
 _SYS_USERFAULTFD = {"x86_64": 323, "i686": 374, "armv7l": 388, "aarch64": 282}
 
 
@@ -141,6 +147,32 @@ def the_filter_of_the_process_applies() -> None:
                 expect("ok", attempt(process.pid, UNLIMITED))
             sizes.append((where / f"core.{mask}").stat().st_blocks)
         assert sizes[1] < sizes[0]
+
+
+LEADERLESS = """
+import ctypes, socket, sys, threading
+libc = ctypes.CDLL(None)
+assert libc.unshare({newuts}) == 0
+socket.sethostname("elsewhere")
+def answer():
+    print(flush=True)
+    for line in sys.stdin: print(line, end="", flush=True)
+threading.Thread(target=answer).start()
+libc.syscall({exit}, 0)
+"""
+
+
+def a_process_whose_leader_has_ended_is_dumped_by_its_next_thread() -> None:
+    """With the namespaces of the process: the core's name has the host's, of its UTS namespace."""
+    program = LEADERLESS.format(newuts=_CLONE_NEWUTS, exit=_SYS_EXIT[os.uname().machine])
+    with directory() as where, subject(where, program=program) as process:
+        leader = Path(f"/proc/{process.pid}/stat")
+        wait_until(lambda: leader.read_text().rpartition(") ")[2][0] == "Z", "the leader's end")
+        with setting(PATTERN, "core.%h.%p"):
+            expect("ok", attempt(process.pid, UNLIMITED))
+        (core,) = cores(where)
+        assert core.name == f"core.elsewhere.{process.pid}"
+        assert echo(process)
 
 
 def the_original_runs_on_meanwhile() -> None:
@@ -255,6 +287,15 @@ def a_second_dump_at_the_same_time_is_einprogress() -> None:
             expect("EINPROGRESS", attempt(process.pid, EMPTY))
             assert dump.go() == "ok"
         expect("ok", attempt(process.pid, EMPTY))
+
+
+def writes_by_one_descriptor_do_not_wait_for_each_other() -> None:
+    with directory() as where, subject(where) as process:
+        fd = os.open(f"/proc/{process.pid}/livedump", os.O_WRONLY)
+        with held(where, process.pid, fd=fd) as dump:
+            expect("EINPROGRESS", Attempt(process.pid, EMPTY, fd=fd).result())
+            assert dump.go() == "ok"
+        os.close(fd)
 
 
 def a_dead_process_is_esrch() -> None:
@@ -430,6 +471,18 @@ def the_limits_of_the_cgroup_are_meant_for_the_copy() -> None:
         wait_until(lambda: (group / "pids.current").read_text() == "1\n", "the copy's end")
 
 
+def the_users_number_of_processes_is_limited_as_for_fork() -> None:
+    """The process and its writer are the user's only ones; the copy would be the third."""
+    with directory() as where, subject(where, user=LONER, core=(-1, -1)) as process:
+        for limit, wanted in ((0, "EAGAIN"), (2, "EAGAIN"), (3, "ok")):
+            resource.prlimit(process.pid, resource.RLIMIT_NPROC, (limit, limit))
+            expect(wanted, attempt(process.pid, EMPTY, user=LONER))
+            assert bool(cores(where)) == (wanted == "ok")
+        # Root's fork has no such limit.
+        resource.prlimit(process.pid, resource.RLIMIT_NPROC, (0, 0))
+        expect("ok", attempt(process.pid, "core_limit=0"))
+
+
 def too_many_pid_namespaces_are_enospc() -> None:
     with directory() as where, subject(where) as process:
         with setting(NAMESPACES, "0"):
@@ -512,6 +565,7 @@ CASES: tuple[Callable[[], None], ...] = (
     the_copy_dumps_core_the_standard_way,
     a_pipe_gets_the_core_whatever_the_limit_is,
     the_filter_of_the_process_applies,
+    a_process_whose_leader_has_ended_is_dumped_by_its_next_thread,
     the_original_runs_on_meanwhile,
     since_the_limit_is_usually_zero_the_empty_write_normally_does_nothing,
     with_a_limit_of_its_own_the_empty_write_dumps,
@@ -524,6 +578,7 @@ CASES: tuple[Callable[[], None], ...] = (
     what_is_not_understood_is_einval_and_dumps_nothing,
     kernel_threads_and_copies_are_einval,
     a_second_dump_at_the_same_time_is_einprogress,
+    writes_by_one_descriptor_do_not_wait_for_each_other,
     a_dead_process_is_esrch,
     whoever_may_not_debug_it_may_not_open_it,
     what_is_beyond_the_writers_privileges_is_eperm,
@@ -534,6 +589,7 @@ CASES: tuple[Callable[[], None], ...] = (
     a_process_whose_forks_are_told_to_a_userfaultfd_is_ebusy,
     a_frozen_process_is_eagain,
     the_limits_of_the_cgroup_are_meant_for_the_copy,
+    the_users_number_of_processes_is_limited_as_for_fork,
     too_many_pid_namespaces_are_enospc,
     a_process_that_cannot_be_stopped_in_time_is_etimedout,
     a_killed_copy_is_ecanceled,

@@ -25,6 +25,7 @@ VARIANTS: Mapping[str, frozenset[str]] = {
     "no-lpae": frozenset({"arm"}),
     "no-core": frozenset(architecture.name for architecture in ARCHITECTURES),
     "sme": frozenset({"arm64"}),
+    "debug": frozenset({"arm", "x86-64"}),
 }
 """Variants, each with the architectures that have it. The plain kernel is the variant ''."""
 
@@ -55,7 +56,9 @@ def fragments(architecture: Architecture, variant: str = "") -> tuple[Path, ...]
     names.append(architecture.name)
     if variant:
         names.append(variant)
-    return tuple(FRAGMENTS / f"{name}.config" for name in names)
+    found = [FRAGMENTS / f"{name}.config" for name in names]
+    of_both = FRAGMENTS / f"{variant}-{architecture.name}.config"
+    return (*found, of_both) if of_both.exists() else tuple(found)
 
 
 def read(fragment: Path) -> list[Option]:

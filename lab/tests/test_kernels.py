@@ -159,6 +159,8 @@ def test_a_variant_overrides() -> None:
     assert kconfig.wanted(ARM)["CONFIG_ARM_LPAE"].value == "y"
     assert kconfig.wanted(ARM, "no-lpae")["CONFIG_ARM_LPAE"].value == "n"
     assert kconfig.wanted(ARM, "no-core")["CONFIG_COREDUMP"].value == "n"
+    assert kconfig.wanted(X86_64, "debug")["CONFIG_KASAN"].value == "y"
+    assert "CONFIG_KASAN" not in kconfig.wanted(ARM, "debug")
 
 
 def option(name: str, value: str = "y", *lacking: str) -> kconfig.Option:
@@ -412,7 +414,7 @@ def test_the_list_says_what_is_built_and_how_to_build_the_rest(
     assert Path(image).read_text() == COREDUMP
     assert run(monkeypatch, "list") == 0
     rows = {tuple(line.split()[:2]): line for line in capsys.readouterr().out.splitlines()[1:]}
-    assert len(rows) == 4 * 2 * 2 + 2 + 2  # plain and no-core, no-lpae, sme
+    assert len(rows) == 4 * 2 * 2 + 2 + 2 + 4  # plain and no-core, no-lpae, sme, debug
     assert str(Path(image).parent) in rows["x86-64", "own-6.1-no-core"]
     assert "python -m lab.kernels build arm 6.12 no-lpae" in rows["arm", "own-6.12-no-lpae"]
 
