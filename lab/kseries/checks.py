@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -25,8 +26,9 @@ UNTOUCHED = (
 )
 """Objects that the series leaves as they are when CONFIG_LIVEDUMP is n. fs/coredump.o is not one of
 them: do_coredump() returns a value."""
-# Line numbers, which a patch may move, are no code.
-_OFF = {"CONFIG_LIVEDUMP": "n", "CONFIG_DEBUG_BUGVERBOSE": "n"}
+# Line numbers, which a patch may move, are no code: warnings have them, and the names of initcalls.
+_OFF = {"CONFIG_LIVEDUMP": "n", "CONFIG_DEBUG_BUGVERBOSE": "n", "CONFIG_BUG": "n"}
+_INITCALL = re.compile(rb"(__initcall__kmod_\w+?__\d+_)\d+(?=_)")
 _DEADLINE = 3600.0
 
 
@@ -85,7 +87,7 @@ def _objects(tree: Tree, maker: own.Maker, branch: str) -> dict[str, bytes]:
     tree.git("checkout", "--quiet", branch)
     _configure(maker, _OFF)
     maker.run(*UNTOUCHED)
-    return {name: (maker.output / name).read_bytes() for name in UNTOUCHED}
+    return {name: _INITCALL.sub(rb"\1", (maker.output / name).read_bytes()) for name in UNTOUCHED}
 
 
 def changed_when_off(tree: Tree, architecture: Architecture) -> Iterator[str]:

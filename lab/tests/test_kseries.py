@@ -53,10 +53,11 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     monkeypatch.setattr(own, "_toolchain", lambda _: ("make",))
     monkeypatch.setattr(source, "find", lambda *_: found)
     option = kconfig.Option(name="CONFIG_LIVEDUMP", value="y", lacking=frozenset(), where="x:1")
-    bugs = kconfig.Option(
-        name="CONFIG_DEBUG_BUGVERBOSE", value="y", lacking=frozenset(), where="x:2"
-    )
-    wanted = {each.name: each for each in (option, bugs)}
+    bugs = [
+        kconfig.Option(name=name, value="y", lacking=frozenset(), where="x:2")
+        for name in ("CONFIG_BUG", "CONFIG_DEBUG_BUGVERBOSE")
+    ]
+    wanted = {each.name: each for each in (option, *bugs)}
     monkeypatch.setattr(kconfig, "wanted", lambda *_: wanted)
     patches = tmp_path / "patches"
     patches.mkdir()
@@ -151,6 +152,14 @@ def test_a_warning_is_a_complaint(tree: Tree) -> None:
     commit(tree, "fork: One", kernel__fork="odd\n")
     (said,) = checks.builds(tree, X86_64)
     assert said == "x86-64: fork: One: fork.c:1: warning: odd"
+
+
+def test_lines_that_move_are_no_change(tree: Tree) -> None:
+    tree.git("checkout", "--quiet", BASE)
+    commit(tree, "more source", kernel__pid="__initcall__kmod_pid__7_1234_pid_init6\n")
+    tree.apply()
+    commit(tree, "pid: One", kernel__pid="__initcall__kmod_pid__7_1235_pid_init6\n")
+    assert list(checks.changed_when_off(tree, X86_64)) == []
 
 
 def test_what_is_not_off_is_named(tree: Tree) -> None:
