@@ -193,10 +193,11 @@ def build(
             room = source.mebibytes(made_of.source, work) + _BUILD_MEBIBYTES
             cache.require_space(room, purpose=f"Building {made_of.name} for {architecture.name}")
             _build(made_of, key, work, entry, deadline=deadline, lock=lock)
+            # While nobody else builds there.
+            for done in work.glob(f"linux-{line}*/{_build_prefix(made_of)}*"):
+                shutil.rmtree(done)
 
     path = cache.entry(KIND, made_of.entry, key, make, mebibytes=_ENTRY_MEBIBYTES)
-    for done in work.glob(f"linux-{line}*/{_build_prefix(made_of)}*"):
-        shutil.rmtree(done)
     return _kernel(made_of, path)
 
 
