@@ -90,7 +90,7 @@ class Tree:
         """Write the commits of SERIES as the series' files, in place of those there were."""
         with tempfile.TemporaryDirectory(dir=self.patches.parent) as directory:
             to = Path(directory)
-            options = ["--quiet", "--no-signature", "--zero-commit"]
+            options = ["--quiet", "--no-signature", "--zero-commit", "--abbrev=12"]
             self.git("format-patch", *options, "-o", to, f"{BASE}..{SERIES}")
             made = sorted(to.glob("*.patch"))
             if not made:

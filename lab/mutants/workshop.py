@@ -62,7 +62,7 @@ def _run(argv: list[str], what: str, *, compiler: str | None = None) -> str:
 
 
 def _foreign(architecture: Architecture) -> list[str]:
-    """Options of meson for another architecture than this machine's, as in ci/build."""
+    """Options of meson for another architecture than this machine's."""
     codecs = _run(
         [sys.executable, str(ROOT / "ci" / "foreign.py"), "codecs", architecture.name],
         f"coresnap for {architecture.name} is linked with codecs, and cannot have them",
