@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Add up the JUnit files of a test run.
 
-    ci/tally.py [--write REPORT.md] DIRECTORY [STEP=STATUS…]
+    ci/tally.py [--write REPORT.md] [--only STEP] DIRECTORY [STEP=STATUS…]
 
 DIRECTORY holds STEP-SUITE.xml files. What a run that was resumed (lab/resume.py) found passed
 before counts as passed. STATUS is the exit status of a step: one that failed without a failed test
@@ -88,11 +88,14 @@ def main() -> int:
     """Print the report and the sum."""
     parser = argparse.ArgumentParser(description="Add up JUnit files.")
     parser.add_argument("--write", type=Path, help="also write the report to this Markdown file")
+    parser.add_argument("--only", default="", metavar="STEP", help="the files of this step")
     parser.add_argument("directory", type=Path)
     parser.add_argument("steps", nargs="*", metavar="STEP=STATUS")
     arguments = parser.parse_args()
     steps = {name: int(status) for name, _, status in (s.partition("=") for s in arguments.steps)}
-    suites = [read_suite(path) for path in sorted(arguments.directory.glob("*.xml"))]
+    suites = [
+        read_suite(path) for path in sorted(arguments.directory.glob(f"{arguments.only}*.xml"))
+    ]
     broken = stepless_failures(suites, steps)
     passed = sum(s.passed for s in suites)
     failed = sum(s.failed for s in suites) + len(broken)

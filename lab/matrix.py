@@ -24,20 +24,25 @@ X86S = (X86_32.name, X86_64.name)
 # Kernels that every guest has in the everyday run, then those of the long form only.
 STOCK = "stock-6.1"
 OWN = "own-6.1"
+NEXT = "own-6.12"
 NO_CORE = "own-6.1-no-core"
 SME = "own-6.1-sme"
 DEBUG = "own-6.1-debug"
 _KERNELS = {name: (STOCK, OWN) if name in (ARM.name, X86_64.name) else (STOCK,) for name in GUESTS}
 _MORE_KERNELS = {
-    X86_32.name: (OWN, "own-6.12"),
-    X86_64.name: ("own-6.12", NO_CORE),
-    ARM.name: ("own-6.12", "own-6.1-no-lpae", NO_CORE),
-    ARM64.name: (OWN, "own-6.12", SME),
+    X86_32.name: (OWN, NEXT),
+    X86_64.name: (NEXT, NO_CORE),
+    ARM.name: (NEXT, "own-6.1-no-lpae", NO_CORE),
+    ARM64.name: (OWN, NEXT, SME),
 }
-# Without rows: only tests of the kernel's own dumper run on it. Shadow memory and what is noted of
-# each object take their part of the memory.
-_DEBUG = (ARM.name, X86_64.name)
-DEBUG_MEMORY = 1024
+# Those whose own dumper is tested, too, in the same way.
+_LIVEDUMP = {X86_64.name: (OWN,), ARM.name: (OWN,)}
+_MORE_LIVEDUMP = {
+    X86_32.name: (OWN,),
+    X86_64.name: (NEXT, DEBUG),
+    ARM.name: (NEXT, DEBUG),
+    ARM64.name: (OWN,),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +267,11 @@ class Guest:
         """Whether this kernel can write a core."""
         return self.kernel != NO_CORE
 
+    @property
+    def memory(self) -> int:
+        """MiB that it needs at least: DEBUG notes something of each object, and of each byte."""
+        return 1024 if self.kernel == DEBUG else 384
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -312,9 +322,20 @@ def kernels(architecture: str) -> tuple[str, ...]:
     return _KERNELS[architecture] + (_MORE_KERNELS[architecture] if FULL else ())
 
 
+def _livedump(architecture: str) -> tuple[str, ...]:
+    more = _MORE_LIVEDUMP[architecture] if FULL else ()
+    return _LIVEDUMP.get(architecture, ()) + more
+
+
+LIVEDUMP = tuple(
+    Guest(architecture=name, kernel=kernel) for name in GUESTS for kernel in _livedump(name)
+)
+"""The guests in which this run tests /proc/PID/livedump."""
+
+
 def built(architecture: str) -> tuple[str, ...]:
     """The kernels that tests of this run have, with and without rows."""
-    return (*kernels(architecture), *((DEBUG,) if FULL and architecture in _DEBUG else ()))
+    return tuple(dict.fromkeys(kernels(architecture) + _livedump(architecture)))
 
 
 def _here() -> Iterator[Row]:
@@ -360,6 +381,30 @@ def rows() -> Iterator[Row]:
 
 
 ONCE = tuple(rows())
+# By width; the long form has all.
+_EVERYDAY_LIVE = {
+    X86_64.name: ("one-thread", "threads-20", "fpu", "signals", "blocked", "busy"),
+    X86_32.name: ("threads-20", "fpu"),
+    ARM.name: ("threads-20", "fpu", "blocked"),
+}
+
+
+def _live() -> Iterator[Row]:
+    for guest in LIVEDUMP:
+        narrow = COMPAT.get(guest.architecture)
+        for scenario in SCENARIOS:
+            if guest.architecture not in scenario.guests:
+                continue
+            widths = [] if scenario.compat_only else [guest.architecture]
+            widths += [narrow.name] if narrow and scenario.compat else []
+            for width in widths:
+                if FULL or scenario.name in _EVERYDAY_LIVE[width]:
+                    yield Row(scenario=scenario, width=width, guest=guest)
+
+
+LIVE = tuple(_live())
+"""Rows that /proc/PID/livedump dumps, too."""
+
 # Guests are slow, and the same at every start: holding them again would tell nothing new.
 ROWS = ONCE + tuple(
     replace(row, hold=hold) for hold in range(2, HOLDS + 1) for row in ONCE if not row.guest
@@ -389,7 +434,7 @@ class Limit:
 KNOWN_LIMITS = (
     Limit(
         scenario="sme",
-        guests=tuple(f"arm64/{kernel}" for kernel in (STOCK, OWN, "own-6.12")),
+        guests=tuple(f"arm64/{kernel}" for kernel in (STOCK, OWN, NEXT)),
         reason="Linux keeps SME from being built, so these kernels have no streaming SVE and no "
         f"ZA; {SME}, which a patch lets have it, holds the row in the long form",
         link='Linux kernel commit 81235ae0c846 ("arm64: Kconfig: Make SME depend on BROKEN for '

@@ -19,7 +19,7 @@ from lab.architectures import Architecture
 from lab.cache import Cache
 from lab.cli import talk
 from lab.cli.talk import ExitCode
-from lab.guest import MEMORY, state
+from lab.guest import state
 from lab.host import guests
 from lab.kernels import own
 
@@ -59,7 +59,7 @@ def memories(architecture: str, kernel: str) -> tuple[int, ...]:
     """MiB of memory that the rows of a guest have: each size is a state of its own."""
     guest = matrix.Guest(architecture=architecture, kernel=kernel)
     sizes = {row.scenario.memory for row in matrix.ONCE if row.guest == guest}
-    return tuple(sorted(sizes)) or (matrix.DEBUG_MEMORY if kernel == matrix.DEBUG else MEMORY,)
+    return tuple(sorted(sizes)) or (guest.memory,)
 
 
 def _kernel(architecture: Architecture, name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lab import guest
 from lab.architectures import BY_NAME
+from lab.guest.vm import PROGRAM
 from lab.host import build
 from lab.inside import calls, livedump, take, undisturbed
 from lab.inside.process import Impossible
@@ -22,6 +23,7 @@ PAYLOAD = {
     str(path.relative_to(LAB.parent)): path.read_bytes() for path in (*_INSIDE, LAB / "longform.py")
 }
 """What a guest has of this folder, by name."""
+_DUMP = 2.0  # seconds that a dump may take on average
 
 
 def product(architecture: str) -> Path:
@@ -81,7 +83,8 @@ def ready(row: Row, to: Path, *, share: Path | None = None) -> Iterator[guest.Gu
         str(calls.PROGRAMS.nudge): nudge,
         str(calls.PROGRAMS.dumper): product(architecture.name) / "coresnap-dump",
     }
-    with fresh(row.guest, memory=row.scenario.memory, share=share) as vm:
+    memory = max(row.scenario.memory, row.guest.memory)
+    with fresh(row.guest, memory=memory, share=share) as vm:
         vm.put(programs, mode=0o755)
         yield vm
 
@@ -114,7 +117,7 @@ def hold(row: Row, to: Path, where: Path) -> take.Record:
 
 
 def hold_live(row: Row, to: Path, where: Path) -> livedump.Live:
-    """As hold(), by /proc/PID/livedump alone."""
+    """As hold(), by /proc/PID/livedump first."""
     with ready(row, to) as vm:
         try:
             answer = _possible(vm.call("lab.inside.calls:hold_live", packed=calls.pack(row)))
@@ -166,7 +169,12 @@ def repeat_live(row: Row, to: Path, *, dumps: int) -> undisturbed.Aftermath:
 
 def _repeated(call: str, row: Row, to: Path, dumps: int) -> undisturbed.Aftermath:
     with ready(row, to) as vm:
-        answer = vm.call(f"lab.inside.calls:{call}", packed=calls.pack(row), dumps=dumps)
+        answer = vm.call(
+            f"lab.inside.calls:{call}",
+            packed=calls.pack(row),
+            dumps=dumps,
+            deadline=PROGRAM + dumps * _DUMP,
+        )
         done = undisturbed.Aftermath.from_json(_possible(answer))
         vm.check_console()
     return done

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +60,9 @@ def write(process: Process, text: str) -> Wrote:
     return Wrote(status=done.returncode, words=words, files=tuple(new))
 
 
-def dump(process: Process) -> dumper.Dump:
-    """The core that core_pattern names, by ``core_limit=unlimited``. Raises dumper.DumpFailed."""
-    wrote = write(process, "core_limit=unlimited")
+def dump(process: Process, core_limit: int = 0) -> dumper.Dump:
+    """The core that core_pattern names, of any size if the limit is 0. Raises DumpFailed."""
+    wrote = write(process, f"core_limit={core_limit or 'unlimited'}")
     if wrote.status != 0 or len(wrote.files) != 1:
         raise dumper.DumpFailed(f"livedump: {wrote}")
     core = (process.directory / wrote.files[0]).rename(process.directory / f"{METHOD}.core")
@@ -71,31 +70,19 @@ def dump(process: Process) -> dumper.Dump:
 
 
 def hold(row: Row, programs: take.Programs, where: Path) -> Live:
-    """The row's hold in the order of take.take(), with one method, the kernel's.
+    """take.take() of the row, with an empty write and the kernel's dump before ours."""
+    empty = []
 
-    Raises what take.started() raises, and ScenarioFailed; a dump that fails is kept in the result.
-    """
-    born = time.monotonic()
-    with take.started(row, programs, where) as process:
-        take.nudge(process, programs.nudge)
-        record = take.Record(facts=process.facts)
-        record.observations.append(("before", process.observe()))
-        began = time.monotonic()
+    def by_kernel(process: Process) -> dumper.Dump:
         take.limit(process, 0)
-        empty = write(process, "")
         try:
-            record.dumps[METHOD] = dump(process)
-        except dumper.DumpFailed as error:
-            record.failures[METHOD] = str(error)
-        take.limit(process, resource.RLIM_INFINITY)
-        process.settle()
-        record.observations.append((f"after {METHOD}", process.observe()))
-        record.answer = process.ask("verify")
-        process.settle()
-        record.kernel_core = take.kernel_core(process, row)
-        record.elapsed = time.monotonic() - began
-        record.lifetime = time.monotonic() - born
-    return Live(record=record, empty=empty)
+            empty.append(write(process, ""))
+            return dump(process, row.scenario.core_limit)
+        finally:
+            take.limit(process, resource.RLIM_INFINITY)
+
+    record = take.take(row, programs, where, first={METHOD: by_kernel})
+    return Live(record=record, empty=empty[0])
 
 
 def repeat(row: Row, programs: take.Programs, where: Path, *, dumps: int) -> undisturbed.Aftermath:

@@ -52,7 +52,7 @@ _LOOKS = 400
 # A dump's tasks get numbers soon behind its writer's.
 _BEHIND = 80
 # Namespaces are freed a grace period of RCU after their last process.
-_NAMESPACES = 64
+_NAMESPACES = 16
 
 
 @contextmanager

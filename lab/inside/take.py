@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -172,11 +172,22 @@ def kernel_core(process: Process, row: Row) -> Path | None:
     return (process.directory / new[0]).rename(process.directory / "kernel.core")
 
 
-def take(row: Row, programs: Programs, where: Path) -> Record:
-    """The whole hold, in the order that makes the cores comparable.
+def take(
+    row: Row,
+    programs: Programs,
+    where: Path,
+    *,
+    first: Mapping[str, Callable[[Process], dumper.Dump]] | None = None,
+) -> Record:
+    """The whole hold, in the order that makes the cores comparable; ``first`` by other methods.
 
     Raises what started() raises, and ScenarioFailed; a dump that fails is kept in the result.
     """
+
+    def ours(method: str) -> Callable[[Process], dumper.Dump]:
+        core = where / f"{method}.core"
+        return lambda process: dump(process, row, programs.dumper, core, method)
+
     stopped = row.scenario.stopped
     born = time.monotonic()
     with started(row, programs, where) as process:
@@ -186,10 +197,9 @@ def take(row: Row, programs: Programs, where: Path) -> Record:
         record = Record(facts=process.facts)
         record.observations.append(("before", process.observe()))
         began = time.monotonic()
-        for method in METHODS:
+        for method, taken in {**(first or {}), **{each: ours(each) for each in METHODS}}.items():
             try:
-                core = where / f"{method}.core"
-                record.dumps[method] = dump(process, row, programs.dumper, core, method)
+                record.dumps[method] = taken(process)
             except dumper.DumpFailed as error:
                 record.failures[method] = str(error)
             process.settle(stopped=stopped)

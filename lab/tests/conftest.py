@@ -18,7 +18,7 @@ from lab.host import build, dumper, guests, hold, limits, outcomes, record
 from lab.inside import system, take
 from lab.inside.process import Impossible
 from lab.kernels.errors import KernelError
-from lab.matrix import GUESTS, ROWS, Row
+from lab.matrix import GUESTS, LIVE, LIVEDUMP, ROWS, Guest, Row
 
 _RESULTS = pytest.StashKey[Path]()
 _BUILD = pytest.StashKey[Path]()
@@ -62,11 +62,13 @@ def _row(item: pytest.Item) -> Row | None:
 def _wanted(item: pytest.Item, named: tuple[str, ...]) -> bool:
     """Whether an item is about a machine that was asked for.
 
-    A test marked guest needs one; its parameter ``architecture``, if it has one, says which.
+    A test marked guest needs one; its parameter ``machine``, or ``architecture``, if it has one,
+    says which.
     """
     row = _row(item)
-    if row is not None:
-        of = row.guest.architecture if row.guest else None
+    machine = row.guest if row else _parameters(item).get("machine")
+    if row or isinstance(machine, Guest):
+        of = machine.architecture if isinstance(machine, Guest) else None
     elif item.get_closest_marker("guest"):
         of = str(_parameters(item).get("architecture", named[0] if named else "any"))
     else:
@@ -113,7 +115,8 @@ def pytest_configure_node(node: object) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Let all tests of one row go to one worker, so that the row is held once.
+    """Let all tests of one row go to one worker, so that the row is held once, as do a module's
+    tests in the same guest.
 
     The mark xdist_group would say the same, but pytest-xdist 3.8 with pytest 9.2 ignores it.
     """
@@ -121,8 +124,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class RowScheduling(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            rows = [row.name for row in ROWS if row.name in nodeid]
-            return max(rows, key=len) if rows else nodeid
+            rows = [row.name for row in (*ROWS, *LIVE) if row.name in nodeid]
+            if rows:
+                return max(rows, key=len)
+            path, _, name = nodeid.partition("::")
+            parameters = name.partition("[")[2].removesuffix("]")
+            guests = [each.name for each in LIVEDUMP if each.name in parameters]
+            return f"{path}/{max(guests, key=len)}" if guests else nodeid
 
     return RowScheduling(config, log)
 

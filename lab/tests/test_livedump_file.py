@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.architectures import ARM, BY_NAME, X86_32, X86_64
+from lab.architectures import ARM, BY_NAME, X86_64
 from lab.cache import Cache
 from lab.guest.errors import CallFailed
 from lab.guest.vm import Guest as Machine
@@ -19,20 +19,22 @@ from lab.host import guests
 from lab.inside import livepromises
 from lab.kernels import own, source
 from lab.longform import FULL
-from lab.matrix import OWN, Guest
+from lab.matrix import LIVEDUMP, OWN, Guest
 from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.guest
 
 DOCS = Path(__file__).parents[2] / "docs/livedump.md"
 SERIES = Path(__file__).parents[2] / "packages/livedump-kmod/6.1"
-ARCHITECTURES = [X86_64.name, ARM.name, *([X86_32.name] if FULL else [])]
+KERNEL = pytest.mark.parametrize(
+    "machine", LIVEDUMP, ids=lambda machine: machine.name, scope="module"
+)
 PROMISES = tuple(case.__name__ for case in livepromises.CASES)
 
 
 @pytest.fixture(scope="module")
-def vm(architecture: str) -> Iterator[Machine]:
-    with guests.fresh(Guest(architecture=architecture, kernel=OWN), memory=384) as made:
+def vm(machine: Guest) -> Iterator[Machine]:
+    with guests.fresh(machine, memory=machine.memory) as made:
         yield made
         made.check_console()
 
@@ -44,7 +46,7 @@ def _examples() -> list[str]:
     return re.findall(r"(echo [^|`\n]*> ?/proc/1234/livedump)", text)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, scope="module")
+@KERNEL
 def test_the_documentations_examples_do_as_it_says(vm: Machine) -> None:
     examples = _examples()
     assert len(examples) >= 5 and any('""' in line for line in examples), examples
@@ -73,15 +75,15 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not FULL, reason="unpacks the kernel's source: a part of the long form")
-@pytest.mark.parametrize("architecture", ARCHITECTURES, scope="module")
-def test_the_series_own_tests_pass(vm: Machine, headers: Path, architecture: str) -> None:
+@KERNEL
+def test_the_series_own_tests_pass(vm: Machine, headers: Path, machine: Guest) -> None:
     tests = headers / "tools/testing/selftests/livedump"
     (patch,) = SERIES.glob("*-selftests-*.patch")
     if not tests.exists():
         argv = ["git", "apply", f"--include={tests.relative_to(headers)}/*", str(patch)]
         subprocess.run(argv, cwd=headers, check=True, timeout=DEADLINE)
-    program = tests / architecture
-    argv = [f"{BY_NAME[architecture].compiler}gcc", "-O2", "-Wall", "-Werror", "-static"]
+    program = tests / machine.architecture
+    argv = [f"{BY_NAME[machine.architecture].compiler}gcc", "-O2", "-Wall", "-Werror", "-static"]
     argv += ["-pthread", str(tests / "livedump_test.c"), "-o", str(program)]
     subprocess.run(argv, check=True, timeout=DEADLINE)
     vm.put({"/tmp/livedump_test": program}, mode=0o755)
@@ -131,7 +133,7 @@ def test_the_command_says_where_the_core_is(architecture: str) -> None:
     assert kernel["error"]["exit_code"] == 3
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, scope="module")
+@KERNEL
 @pytest.mark.parametrize("promise", PROMISES)
 def test_livedump(vm: Machine, promise: str) -> None:
     try:
