@@ -168,6 +168,11 @@ def _written(pid: int | str, data: bytes, fd: int | None) -> str:
         fd = os.open(f"/proc/{pid}/livedump", os.O_WRONLY) if fd is None else fd
     except OSError as error:
         return f"open {errno.errorcode[error.errno or 0]}"
+    return write(fd, data)
+
+
+def write(fd: int, data: bytes) -> str:
+    """What becomes of a write to the opened file: ``ok``, or an error's name."""
     try:
         count = os.write(fd, data)
     except OSError as error:

@@ -13,9 +13,7 @@ import resource
 import shutil
 import signal
 import stat
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from lab.inside.livefile import (
@@ -38,11 +36,7 @@ from lab.inside.process import wait_until
 from lab.matrix import NOBODY
 
 TIMEOUT = Path("/sys/module/livedump/parameters/stop_timeout_ms")
-NAMESPACES = Path("/proc/sys/user/max_pid_namespaces")
-CGROUPS = Path("/run/livedump-cgroups")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-LONER = 4242
-"""A user without processes."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # include/uapi/linux/prctl.h
@@ -315,13 +309,6 @@ def a_dead_process_is_esrch() -> None:
             os.close(fd)
 
 
-def whoever_may_not_debug_it_may_not_open_it() -> None:
-    with directory() as where, subject(where) as process, subject(where, user=NOBODY) as theirs:
-        expect("open EACCES", attempt(process.pid, EMPTY, user=NOBODY))
-        expect("ok", attempt(theirs.pid, EMPTY, user=NOBODY))
-        expect("open EACCES", attempt(theirs.pid, EMPTY, user=NOBODY + 1))
-
-
 def what_is_beyond_the_writers_privileges_is_eperm() -> None:
     with directory() as where, subject(where, user=NOBODY, core=(0, PAGE * 9)) as process:
         for text in ("sched_prio=-1", "oom_adj=-1", "core_limit=unlimited"):
@@ -429,67 +416,6 @@ def a_process_whose_forks_are_told_to_a_userfaultfd_is_ebusy() -> None:
         assert not cores(where)
 
 
-@contextmanager
-def cgroup(**settings: str) -> Iterator[Path]:
-    """A cgroup with these settings; a dot is written as two underscores."""
-    if not CGROUPS.exists():
-        CGROUPS.mkdir()
-        subprocess.run(["mount", "-t", "cgroup2", "none", CGROUPS], check=True)
-    (CGROUPS / "cgroup.subtree_control").write_text("+pids +memory")
-    path = CGROUPS / "subject"
-    path.mkdir()
-    try:
-        for name, value in settings.items():
-            (path / name.replace("__", ".")).write_text(value)
-        yield path
-    finally:
-        for pid in (path / "cgroup.procs").read_text().split():
-            (CGROUPS / "cgroup.procs").write_text(pid)
-        wait_until(lambda: "populated 0" in (path / "cgroup.events").read_text(), "its end")
-        path.rmdir()
-
-
-def a_frozen_process_is_eagain() -> None:
-    with directory() as where, subject(where) as process, cgroup() as group:
-        (group / "cgroup.procs").write_text(str(process.pid))
-        (group / "cgroup.freeze").write_text("1")
-        wait_until(lambda: "frozen 1" in (group / "cgroup.events").read_text(), "freezing")
-        expect("EAGAIN", attempt(process.pid, UNLIMITED))
-        (group / "cgroup.freeze").write_text("0")
-        assert echo(process)
-        expect("ok", attempt(process.pid, UNLIMITED))
-
-
-def the_limits_of_the_cgroup_are_meant_for_the_copy() -> None:
-    with directory() as where, subject(where) as process, cgroup(pids__max="1") as group:
-        (group / "cgroup.procs").write_text(str(process.pid))
-        expect("EAGAIN", attempt(process.pid, UNLIMITED))
-        assert not cores(where)
-        (group / "pids.max").write_text("2")
-        expect("ok", attempt(process.pid, UNLIMITED))
-        assert len(cores(where)) == 1
-        wait_until(lambda: (group / "pids.current").read_text() == "1\n", "the copy's end")
-
-
-def the_users_number_of_processes_is_limited_as_for_fork() -> None:
-    """The process and its writer are the user's only ones; the copy would be the third."""
-    with directory() as where, subject(where, user=LONER, core=(-1, -1)) as process:
-        for limit, wanted in ((0, "EAGAIN"), (2, "EAGAIN"), (3, "ok")):
-            resource.prlimit(process.pid, resource.RLIMIT_NPROC, (limit, limit))
-            expect(wanted, attempt(process.pid, EMPTY, user=LONER))
-            assert bool(cores(where)) == (wanted == "ok")
-        # Root's fork has no such limit.
-        resource.prlimit(process.pid, resource.RLIMIT_NPROC, (0, 0))
-        expect("ok", attempt(process.pid, "core_limit=0"))
-
-
-def too_many_pid_namespaces_are_enospc() -> None:
-    with directory() as where, subject(where) as process:
-        with setting(NAMESPACES, "0"):
-            expect("ENOSPC", attempt(process.pid, UNLIMITED))
-        expect("ok", attempt(process.pid, UNLIMITED))
-
-
 # Random bytes take the kernel long, and while it makes them the thread does not sleep.
 BUSY = """
 import ctypes
@@ -535,29 +461,6 @@ def a_core_that_cannot_be_written_is_eio() -> None:
         assert echo(process)
 
 
-def nothing_of_it_is_left() -> None:
-    """A hundred dumps, then there are no more processes than before."""
-    with directory() as where, subject(where) as process:
-        before = _of_dumps()
-        for _ in range(100):
-            expect("ok", attempt(process.pid, EMPTY))
-        wait_until(lambda: _of_dumps() <= before, "the end of the copies")
-        assert echo(process)
-
-
-def _of_dumps() -> set[str]:
-    """Processes that have a copy's name, or a manager's."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            name = Path(f"/proc/{pid}/comm").read_text()
-        except OSError:  # it is gone
-            continue
-        if name.startswith(("cat\n", "livedump/")):
-            found.add(pid)
-    return found
-
-
 CASES: tuple[Callable[[], None], ...] = (
     every_process_has_the_file,
     all_threads_are_copied_and_none_ever_runs,
@@ -580,22 +483,16 @@ CASES: tuple[Callable[[], None], ...] = (
     a_second_dump_at_the_same_time_is_einprogress,
     writes_by_one_descriptor_do_not_wait_for_each_other,
     a_dead_process_is_esrch,
-    whoever_may_not_debug_it_may_not_open_it,
     what_is_beyond_the_writers_privileges_is_eperm,
     a_privileged_program_lends_nothing_to_a_descriptor,
     a_descriptor_opened_before_a_set_user_id_exec_dumps_nothing,
     a_process_that_is_not_dumpable_is_eperm,
     a_process_that_serves_the_kernel_is_ebusy,
     a_process_whose_forks_are_told_to_a_userfaultfd_is_ebusy,
-    a_frozen_process_is_eagain,
-    the_limits_of_the_cgroup_are_meant_for_the_copy,
-    the_users_number_of_processes_is_limited_as_for_fork,
-    too_many_pid_namespaces_are_enospc,
     a_process_that_cannot_be_stopped_in_time_is_etimedout,
     a_killed_copy_is_ecanceled,
     a_killed_writer_ends_the_dump,
     a_core_that_cannot_be_written_is_eio,
-    nothing_of_it_is_left,
 )
 
 
@@ -607,9 +504,3 @@ def example(lines: list[str]) -> None:
             assert (done.returncode, done.stderr) == (0, ""), (line, done)
             assert bool(cores(where)) == (UNLIMITED in line), line
             assert echo(process)
-
-
-def keep(name: str) -> None:
-    """Keep one promise, by the name of its function."""
-    (case,) = (case for case in CASES if case.__name__ == name)
-    case()

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""/proc/PID/livedump keeps its promises: functions of lab/inside/livepromises.py, in one guest."""
+"""/proc/PID/livedump keeps its promises: functions of lab/inside/livepromises.py and
+liveworld.py, in one guest."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from lab.cache import Cache
 from lab.guest.errors import CallFailed
 from lab.guest.vm import Guest as Machine
 from lab.host import guests
-from lab.inside import livepromises
+from lab.inside import livepromises, liveworld
 from lab.kernels import own, source
 from lab.longform import FULL
 from lab.matrix import LIVEDUMP, OWN, Guest
@@ -29,7 +30,7 @@ SERIES = Path(__file__).parents[2] / "packages/livedump-kmod/6.1"
 KERNEL = pytest.mark.parametrize(
     "machine", LIVEDUMP, ids=lambda machine: machine.name, scope="module"
 )
-PROMISES = tuple(case.__name__ for case in livepromises.CASES)
+PROMISES = (*livepromises.CASES, *liveworld.CASES)
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +135,9 @@ def test_the_command_says_where_the_core_is(architecture: str) -> None:
 
 
 @KERNEL
-@pytest.mark.parametrize("promise", PROMISES)
-def test_livedump(vm: Machine, promise: str) -> None:
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+def test_livedump(vm: Machine, promise: Callable[[], None]) -> None:
     try:
-        vm.call("lab.inside.livepromises:keep", name=promise)
+        vm.call(f"{promise.__module__}:{promise.__name__}")
     except CallFailed as error:
         pytest.fail(str(error), pytrace=False)
