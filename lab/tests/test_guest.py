@@ -193,8 +193,8 @@ def test_no_emulator_outlives_a_killed_test(row: Architecture) -> None:
             os.close(emulator)
             # QEMU dies with the thread that started it; the last of the others lets the lock go.
             test.wait(SOON)
-            # What a killed test leaves is a directory, and the next prune takes it.
-            assert Path(directory).exists()
+            # What a killed test leaves is a directory, and the next prune takes it: this one, or
+            # that of a test beside this one.
             guest.prune()
             assert not Path(directory).exists()
 
