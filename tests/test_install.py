@@ -84,16 +84,17 @@ def test_core_alone_is_typed(core: Path) -> None:
 
 def page(bin_directory: Path, name: str) -> bytes:
     """The manual page that man(1) finds beside the directory of the programs."""
-    return (bin_directory.parent / "share/man/man1" / name).read_bytes()
+    return (bin_directory.parent / f"share/man/man{name[-1]}" / name).read_bytes()
 
 
 def test_each_program_brings_its_manual_page(cli: Path) -> None:
     for program, source in (
+        ("coresnap-catch", "packages/core/man/coresnap-catch.8"),
         ("coresnap-dump", "packages/core/man/coresnap-dump.1"),
         ("coresnap", "packages/cli/man/coresnap.1"),
     ):
         assert (cli / program).exists()
-        assert page(cli, f"{program}.1") == (ROOT / source).read_bytes()
+        assert page(cli, Path(source).name) == (ROOT / source).read_bytes()
 
 
 def test_cli_on_top_has_the_command(cli: Path, tmp_path: Path) -> None:

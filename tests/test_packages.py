@@ -49,10 +49,12 @@ def test_an_installation_is_undone_without_a_rest(tmp_path: Path) -> None:
     run(meson, "install", "-C", build, "--no-rebuild")
     installed = files(tmp_path / "root")
     for name in (
+        "bin/coresnap-catch",
         "bin/coresnap-dump",
         "include/coresnap.h",
         "include/google/coredumper.h",
         "share/man/man1/coresnap-dump.1",
+        "share/man/man8/coresnap-catch.8",
         "share/man/man3/GetCoreDumpWith.3",
     ):
         assert f"usr/{name}" in installed

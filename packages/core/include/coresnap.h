@@ -43,11 +43,15 @@ enum coresnap_code {
 	CORESNAP_E_CANCELLED = 130, /* the progress callback asked to stop */
 };
 
-/** How the memory image is kept still. Numbers 3 and 4 are kept for precopy and livedump. */
+/** How the memory image is kept still. Number 3 is kept for precopy. */
 enum coresnap_method {
 	CORESNAP_METHOD_AUTO = 0, /* the best that target, kernel and permissions allow */
 	CORESNAP_METHOD_STOP = 1, /* nothing injected; stopped while bytes are staged or written */
 	CORESNAP_METHOD_FORK = 2, /* stopped for the time of a fork; bytes come from the copy */
+	/* The kernel dumps a copy (/proc/PID/livedump), coresnap-catch hands the core over. No thread
+	 * is woken. Not of the own process, and not with a filter, core_limit, keep, notes, stopped,
+	 * stop_timeout_ns or CORESNAP_UNDUMPABLE: the kernel makes the core. */
+	CORESNAP_METHOD_LIVEDUMP = 4,
 };
 
 /** Flags of struct coresnap_options. */
@@ -215,9 +219,11 @@ struct coresnap_result {
 	unsigned int threads;   /* threads in the core */
 	unsigned int missed;    /* threads that did not stop in time */
 	unsigned int segments;  /* PT_LOAD headers */
-	uint64_t pause_ns;      /* from the first stop request to the last thread's release */
+	/* From the first stop request to the last thread's release; 0 with LIVEDUMP, whose pause only
+	 * the kernel knows. */
+	uint64_t pause_ns;
 	uint64_t core_size;     /* apparent size of the core in bytes, holes included */
-	uint64_t bytes_read;    /* bytes read from the target's memory */
+	uint64_t bytes_read;    /* bytes read from the target's memory; with LIVEDUMP of the core */
 	uint64_t bytes_written; /* bytes given to the output, holes excluded where it has them */
 	uint64_t bytes_skipped[CORESNAP_SKIP_REASONS]; /* by reason */
 	size_t n_skips;                                /* ranges left out; may exceed max_skips */
@@ -275,6 +281,27 @@ int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_o
  */
 int coresnap_open_self(int *fd, const struct coresnap_options *options,
 		       struct coresnap_result *result, struct coresnap_error *error);
+
+/**
+ * Would a dump of a process by this method begin, as far as it can be told without touching it?
+ *
+ * It looks at the process, at the caller's rights and at the settings of the system. A seccomp filter
+ * can be asked only when the process is stopped.
+ *
+ * @param method FORK, STOP or LIVEDUMP.
+ * @param error may be NULL; says why not.
+ * @return CORESNAP_OK, or the enum coresnap_code that the dump would end with.
+ */
+int coresnap_check(pid_t pid, int method, struct coresnap_error *error);
+
+/**
+ * What an error of opening or writing /proc/PID/livedump means, as the method livedump tells it.
+ *
+ * @param os_errno its errno.
+ * @param error is filled.
+ * @return error->code. Safe in signal handlers.
+ */
+int coresnap_livedump_error(pid_t pid, int os_errno, struct coresnap_error *error);
 
 /** The library's version, "0.1.0". Static storage. */
 const char *coresnap_version(void);

@@ -133,6 +133,13 @@ static int dump_in(struct job *job, const struct request *request,
 	if (options_read(&job->options, options, &job->error) < 0 ||
 	    check_output(request->to, result, &job->error) < 0)
 		return CORESNAP_E_USAGE;
+	if (request->first_tid && job->options.method == CORESNAP_METHOD_LIVEDUMP) {
+		error_remedy(&job->error, "Use the method fork, or dump from another process");
+		error_set(&job->error, CORESNAP_E_USAGE, EINVAL,
+			  "a process cannot have its own core by the method livedump: who asks for "
+			  "it shares its memory, and runs on");
+		return CORESNAP_E_USAGE;
+	}
 	if (request->ready_fd >= 0 && job->options.method == CORESNAP_METHOD_STOP) {
 		error_set(&job->error, CORESNAP_E_USAGE, EINVAL,
 			  "a process that is stopped cannot read its own core");

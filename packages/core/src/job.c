@@ -5,6 +5,7 @@
 
 #include "account.h"
 #include "cleanup.h"
+#include "livedump.h"
 #include "procfs.h"
 #include "restart.h"
 #include "snapmaps.h"
@@ -266,7 +267,7 @@ static void forget_copy(struct job *job)
 	job->what.injected_size = job->copy.page_size;
 }
 
-// The ladder: the best rung first; each refusal is kept for the result. precopy and livedump will
+// The ladder below livedump: the best rung first; each refusal is kept for the result. precopy will
 // stand above fork.
 static int choose_and_dump(struct job *job)
 {
@@ -303,10 +304,6 @@ static int choose_and_dump(struct job *job)
 // What needs no stopped target.
 static int prepare(struct job *job)
 {
-	int ret = target_open(&job->target, job->pid, job->options.flags, &job->error);
-
-	if (ret < 0)
-		return ret;
 	freeze_init(&job->freeze, &job->target, &job->arena);
 	job->freeze.cancel = &job->dumper.cancel;
 	job->what = (struct snapshot_options){
@@ -314,7 +311,8 @@ static int prepare(struct job *job)
 		.filter = job->options.filter,
 		.first_tid = job->first_tid,
 	};
-	ret = freeze_seize(&job->freeze, &job->error);
+	int ret = freeze_seize(&job->freeze, &job->error);
+
 	if (ret == 0)
 		ret = snapshot_prepare(&job->what, &job->freeze, &job->error);
 	if (ret == 0 && job->options.method != CORESNAP_METHOD_STOP && !job->first_tid)
@@ -346,11 +344,53 @@ static int ask_caller(struct job *job)
 			 job->pid);
 }
 
+// The kernel's own dump, which stops nothing that we would have to let go. 1: that was it; 0: another
+// method's turn.
+static int dump_by_kernel(struct job *job)
+{
+	const bool forced = job->options.method == CORESNAP_METHOD_LIVEDUMP;
+	struct livedump livedump = { .target = &job->target,
+				     .arena = &job->arena,
+				     .sink = &job->sink,
+				     .options = &job->options,
+				     .cancel = &job->dumper.cancel,
+				     .progress = &job->progress,
+				     .result = &job->result };
+	struct coresnap_error why = { 0 };
+
+	if (!forced && (job->options.method != CORESNAP_METHOD_AUTO || job->first_tid ||
+			!livedump_expected(&job->target)))
+		return 0;
+	int ret = livedump_options(&job->options, &why);
+
+	if (ret == 0)
+		ret = livedump_run(&livedump, &why);
+	if (ret == 0)
+		ret = sink_finish(&job->sink, &job->memory_fd, &why);
+	if (ret == 0) {
+		job->result.method = CORESNAP_METHOD_LIVEDUMP;
+		job->mem.bytes_read = job->result.bytes_read;
+		return 1;
+	}
+	if (forced || livedump.began || why.code == CORESNAP_E_CANCELLED) {
+		job->error = why;
+		return ret;
+	}
+	account_refusal(job, CORESNAP_METHOD_LIVEDUMP, &why);
+	return 0;
+}
+
 static int dump(struct job *job)
 {
 	const struct coresnap_options *options = &job->options;
-	int ret = prepare(job);
+	int ret = target_open(&job->target, job->pid, options->flags, &job->error);
 
+	if (ret == 0)
+		ret = dump_by_kernel(job);
+	if (ret == 0)
+		ret = prepare(job);
+	else if (ret > 0)
+		return 0;
 	if (ret < 0)
 		return ret;
 	restart_look(&job->freeze);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec.h"
+#include "livedump.h"
 #include "sys.h"
 
 // The kernel refuses no note; what is larger than this is a mistake of the caller.
@@ -108,7 +109,8 @@ int options_read(struct coresnap_options *to, const struct coresnap_options *fro
 
 	if (ret < 0)
 		return ret;
-	if (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_FORK)
+	if (to->method != CORESNAP_METHOD_LIVEDUMP &&
+	    (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_FORK))
 		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no method number %d",
 				 to->method);
 	if (to->flags & ~known)
@@ -119,5 +121,7 @@ int options_read(struct coresnap_options *to, const struct coresnap_options *fro
 	ret = check_limits(to, err);
 	if (ret == 0)
 		ret = check_notes(to, err);
+	if (ret == 0 && to->method == CORESNAP_METHOD_LIVEDUMP)
+		ret = livedump_options(to, err);
 	return ret < 0 ? ret : check_compression(to, err);
 }

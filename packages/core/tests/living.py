@@ -76,6 +76,11 @@ def tool() -> Path:
     return Path(place)
 
 
+def catch() -> Path:
+    """The static coresnap-catch; skips without."""
+    return build() / "coresnap-catch"
+
+
 def need(name: str) -> str:
     """The path of a program of the system; skips without."""
     found = shutil.which(name)

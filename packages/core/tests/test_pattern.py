@@ -76,6 +76,23 @@ def _path(name: str) -> str:
     return path
 
 
+@pytest.mark.parametrize(
+    ("text", "catch", "handler"),
+    [
+        (b"|/usr/bin/coresnap-catch %P %c", True, None),
+        (b"|/usr/bin/coresnap-catch %P %c /bin/x %P %e", True, "/bin/x %P %e"),
+        (b"|/usr/bin/coresnap-catch %p %c /bin/x", False, "/usr/bin/coresnap-catch %p %c /bin/x"),
+        (b"|/usr/bin/coresnap-catcher %P %c", False, "/usr/bin/coresnap-catcher %P %c"),
+        (b"|/usr/bin/coresnap-catch %P %cc", False, "/usr/bin/coresnap-catch %P %cc"),
+        (b"/usr/bin/coresnap-catch %P %c", False, None),
+        (b"core", False, None),
+    ],
+)
+def test_coresnap_catch_is_known_by_its_line(text: bytes, catch: bool, handler: str | None) -> None:
+    pattern = CorePattern(text=text, uses_pid=False)
+    assert (pattern.is_catch, pattern.crash_handler) == (catch, handler)
+
+
 @pytest.mark.host
 @pytest.mark.skipif(Path("/proc/self/livedump").exists(), reason="this kernel has livedump")
 def test_a_kernel_without_it_is_told() -> None:

@@ -28,7 +28,7 @@ static const char help[] =
 	"Write an ELF core of a process that keeps running.\n"
 	"\n"
 	"  -o, --output FILE       write to FILE (default core.PID); - is standard output\n"
-	"  -m, --method METHOD     auto, fork or stop (default auto)\n"
+	"  -m, --method METHOD     auto, livedump, fork or stop (default auto)\n"
 	"      --filter MASK       kinds of mappings to keep, as /proc/PID/coredump_filter\n"
 	"      --strict-timeouts   leave interrupted waits with a timeout to fail with EINTR\n"
 	"      --stage-budget N    bytes of memory that stop may use to shorten the pause\n"
@@ -103,7 +103,7 @@ static bool parse_seconds(const char *text, uint64_t *ret_ns)
 
 static bool parse_method(const char *text, int *ret)
 {
-	for (int method = CORESNAP_METHOD_AUTO; method <= CORESNAP_METHOD_FORK; method++) {
+	for (int method = CORESNAP_METHOD_AUTO; method <= CORESNAP_METHOD_LIVEDUMP; method++) {
 		if (strcmp(text, coresnap_method_name(method)) == 0) {
 			*ret = method;
 			return true;
@@ -328,9 +328,10 @@ static void print_json(FILE *to, const struct coresnap_result *result, const cha
 static void print_text(const struct arguments *args, const struct coresnap_result *result,
 		       const char *path)
 {
-	fprintf(stderr, "method %s, pause %.3f ms, %u thread%s\n",
-		coresnap_method_name(result->method), (double)result->pause_ns / 1e6,
-		result->threads, result->threads == 1 ? "" : "s");
+	fprintf(stderr, "method %s, ", coresnap_method_name(result->method));
+	if (result->method != CORESNAP_METHOD_LIVEDUMP) // only the kernel knows it
+		fprintf(stderr, "pause %.3f ms, ", (double)result->pause_ns / 1e6);
+	fprintf(stderr, "%u thread%s\n", result->threads, result->threads == 1 ? "" : "s");
 	for (unsigned int i = 0; i < result->n_refusals; i++)
 		fprintf(stderr, "not %s: %s\n", coresnap_method_name(result->why_not[i].method),
 			result->why_not[i].reason);

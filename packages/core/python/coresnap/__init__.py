@@ -23,6 +23,7 @@ from .corefile import (
 )
 from .coretags import Tags
 from .diff import ChangedRange, ChangedTags, Comparison, Difference, MissingRange, diff
+from .doctor import Diagnosis, MethodCheck, doctor
 from .errors import (
     Cancelled,
     Code,
@@ -54,6 +55,7 @@ __all__ = [
     "CoresnapError",
     "DeadlineExceeded",
     "Destination",
+    "Diagnosis",
     "Difference",
     "DumpResult",
     "DumpStream",
@@ -65,6 +67,7 @@ __all__ = [
     "MappedFile",
     "Mapping",
     "Method",
+    "MethodCheck",
     "MissingRange",
     "NoProcess",
     "NoSpace",
@@ -89,6 +92,7 @@ __all__ = [
     "__version__",
     "auxv_name",
     "diff",
+    "doctor",
     "dump",
     "dump_self",
     "livedump",

@@ -59,6 +59,7 @@ METHODS: Final[Mapping[Method, int]] = {
     Method.AUTO: lib.CORESNAP_METHOD_AUTO,
     Method.STOP: lib.CORESNAP_METHOD_STOP,
     Method.FORK: lib.CORESNAP_METHOD_FORK,
+    Method.LIVEDUMP: lib.CORESNAP_METHOD_LIVEDUMP,
 }
 REASONS: Final[Mapping[SkipReason, int]] = {
     SkipReason.FILTER: lib.CORESNAP_SKIP_FILTER,
@@ -215,17 +216,36 @@ def check(code: int, c_error: Any, result: DumpResult | None) -> None:
     """Raise the exception of the class that belongs to ``code``; nothing when it is OK."""
     if code == errors.Code.OK:
         return
-    what = _text(c_error.what)
-    about: dict[str, Any] = {
+    if result is not None:
+        raise errors.Incomplete(_text(c_error.what), result=result, **_about(c_error))
+    raise _error(code, c_error)
+
+
+def _error(code: int, c_error: Any) -> errors.CoresnapError:
+    return _CLASS_OF.get(code, errors.Failed)(_text(c_error.what), **_about(c_error))
+
+
+def _about(c_error: Any) -> dict[str, Any]:
+    return {
         "remedy": _text(c_error.remedy),
         "pid": c_error.pid or None,
         "tid": c_error.tid or None,
         "address": c_error.address or None,
         "errno": c_error.os_errno or None,
     }
-    if result is not None:
-        raise errors.Incomplete(what, result=result, **about)
-    raise _CLASS_OF.get(code, errors.Failed)(what, **about)
+
+
+def check_method(pid: int, method: Method) -> errors.CoresnapError | None:
+    """Why a dump by this method would fail, as far as can be told; None if it need not."""
+    c_error = ffi.new("struct coresnap_error *")
+    code = lib.coresnap_check(pid, METHODS[method], c_error)
+    return None if code == errors.Code.OK else _error(code, c_error)
+
+
+def livedump_error(pid: int, number: int) -> errors.CoresnapError:
+    """The exception for an errno of opening or writing ``/proc/PID/livedump``."""
+    c_error = ffi.new("struct coresnap_error *")
+    return _error(lib.coresnap_livedump_error(pid, number, c_error), c_error)
 
 
 _CLASS_OF: Final = {int(code): cls for code, cls in errors.CLASSES.items()}

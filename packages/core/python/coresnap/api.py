@@ -55,7 +55,9 @@ def dump(
     forward from where it stands, not closed; a buffered file is flushed first), or None for memory
     (``DumpResult.memory``).
 
-    ``method``: how the memory is kept still; the result tells which one was taken.
+    ``method``: how the memory is kept still; the result tells which one was taken. Method livedump
+    needs a kernel and settings for it (doctor() tells), and has none of filter, undumpable,
+    stop_timeout, keep, core_limit, notes and on_stopped.
     ``filter``: bits of core(5) coredump_filter, instead of the target's own.
     ``strict_timeouts``: let interrupted calls with a finite timeout fail with EINTR (signal(7)),
     instead of starting their timeout anew.
@@ -123,10 +125,10 @@ def dump_self(
 ) -> DumpResult:
     """Write an ELF core of this process, all threads included; the calling thread comes first.
 
-    Arguments and errors are those of dump(), but for on_stopped. All other threads, Python's and
-    others, are stopped for the pause; on_progress and signal handlers run only after it. Do not
-    give a pipe that this same process reads: with method stop nobody would read it; open_stream()
-    takes care of that. Calls from several threads wait for each other.
+    Arguments and errors are those of dump(), but for on_stopped and method livedump. All other
+    threads, Python's and others, are stopped for the pause; on_progress and signal handlers run
+    only after it. Do not give a pipe that this same process reads: with method stop nobody would
+    read it; open_stream() takes care of that. Calls from several threads wait for each other.
     """
     options = Options(
         method=_method(method),
@@ -171,7 +173,7 @@ def open_stream(
 
     The dump runs in a thread of its own, which also calls ``on_progress``. A core of this process
     is always taken by method fork, since a stopped process could not read it: UsageError for
-    method stop. The other arguments are those of dump().
+    methods stop and livedump. The other arguments are those of dump().
     """
     options = Options(
         method=_method(method),
@@ -195,6 +197,10 @@ def open_stream(
 
 
 def _readable_by_self(options: Options) -> Options:
+    if options.method is Method.LIVEDUMP:
+        raise UsageError(
+            "a process cannot have its own core by method livedump", remedy="use method fork"
+        )
     if options.method is Method.STOP:
         raise UsageError(
             "a stopped process cannot read the stream of its own core",

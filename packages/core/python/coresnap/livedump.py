@@ -14,15 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import (
-    CoresnapError,
-    DeadlineExceeded,
-    Failed,
-    NoProcess,
-    NotPermitted,
-    TargetGone,
-    UsageError,
-)
+from ._ffi import livedump_error
+from .errors import Failed, NoProcess, TargetGone, UsageError
 from .pattern import UNKNOWN, CorePattern, Naming, files
 
 # A process of its own writes: it can be killed, upon which the kernel gives the dump up.
@@ -40,50 +33,6 @@ _RANGES = {
     "sched_prio": (-20, 19),
     "io_prio": (0, 7),
     "oom_adj": (-17, 15),
-}
-# By errno, Documentation/admin-guide/livedump.rst of the series: class, why, what to do.
-_REFUSALS: dict[int, tuple[type[CoresnapError], str, str]] = {
-    errno.EINVAL: (NoProcess, "it is a kernel thread or a copy made by livedump", ""),
-    errno.ESRCH: (NoProcess, "it is gone or dying", ""),
-    errno.EACCES: (
-        NotPermitted,
-        "you may not attach to it as a debugger",
-        "try as its user, or as root",
-    ),
-    errno.EPERM: (
-        NotPermitted,
-        "it is not dumpable, or an option asks for more than you may have",
-        "try as root, or leave options out",
-    ),
-    errno.EINPROGRESS: (Failed, "another livedump of it is being taken", "try again later"),
-    errno.EBUSY: (
-        Failed,
-        "it serves the kernel (PR_SET_IO_FLUSHER), or its forks are told to a userfaultfd",
-        "try `coresnap dump`",
-    ),
-    errno.EAGAIN: (
-        Failed,
-        "it is frozen, or it, its cgroup or the system has as many tasks as are allowed",
-        "thaw it, or raise pids.max or the like",
-    ),
-    errno.ENOMEM: (Failed, "there is not enough memory for a copy of it", ""),
-    errno.ENOSPC: (
-        Failed,
-        "there are as many pid namespaces as are allowed",
-        "raise /proc/sys/user/max_pid_namespaces",
-    ),
-    errno.ENOEXEC: (Failed, "programs of its format have no cores", ""),
-    errno.ETIMEDOUT: (
-        DeadlineExceeded,
-        "it could not be stopped in time",
-        "try again, or raise /sys/module/livedump/parameters/stop_timeout_ms",
-    ),
-    errno.ECANCELED: (Failed, "the copy that was to dump was killed", "try again"),
-    errno.EIO: (
-        Failed,
-        "the kernel could not write the core",
-        "look at /proc/sys/kernel/core_pattern and at the kernel's log",
-    ),
 }
 
 
@@ -162,14 +111,7 @@ def _opened(pid: int) -> int:
             errno=errno.ENOENT,
         ) from None
     except OSError as error:
-        raise _refused(pid, error.errno or 0) from None
-
-
-def _refused(pid: int, number: int) -> CoresnapError:
-    unknown = (Failed, os.strerror(number), "")
-    kind, why, remedy = _REFUSALS.get(number, unknown)
-    what = f"process {pid} cannot be dumped by the kernel: {why} ({errno.errorcode.get(number)})"
-    return kind(what, remedy=remedy, pid=pid, errno=number)
+        raise livedump_error(pid, error.errno or 0) from None
 
 
 def _place(pid: int) -> tuple[str | None, bytes]:
@@ -180,7 +122,7 @@ def _place(pid: int) -> tuple[str | None, bytes]:
     except FileNotFoundError:
         raise TargetGone(f"process {pid} is gone", pid=pid, errno=errno.ESRCH) from None
     except OSError as error:
-        raise _refused(pid, error.errno or 0) from None
+        raise livedump_error(pid, error.errno or 0) from None
 
 
 def _before(path: bytes, pid: int) -> list[Path]:
@@ -205,7 +147,7 @@ def _write(pid: int, descriptor: int, text: str) -> None:
             writer.kill()
             raise
     if status != 0:
-        raise _refused(pid, status if status > 0 else errno.ECANCELED)
+        raise livedump_error(pid, status if status > 0 else errno.ECANCELED)
 
 
 def _seen_from_here(path: Path) -> Path:

@@ -10,6 +10,7 @@ _PATTERN = Path("/proc/sys/kernel/core_pattern")
 _USES_PID = Path("/proc/sys/kernel/core_uses_pid")
 _HOSTNAME = Path("/proc/sys/kernel/hostname")
 _WORD = re.compile(rb"%(.?)", re.DOTALL)
+_CATCH = re.compile(rb"\|(?:[^ ]*)/coresnap-catch %P %c(?: +|$)")
 UNKNOWN = b"\0"
 """Stands for a number that is not known here; core_pattern holds no zero byte."""
 # Numbers that are not known before, or that nobody needs to know.
@@ -87,6 +88,18 @@ class CorePattern:
     def handler(self) -> str | None:
         """The program that gets the core, with its arguments; None if it goes to a file."""
         return os.fsdecode(self.text[1:]) if self.text.startswith(b"|") else None
+
+    @property
+    def is_catch(self) -> bool:
+        """Is it coresnap-catch, as its manual has it (src/livedump_setup.c)?"""
+        return _CATCH.match(self.text) is not None
+
+    @property
+    def crash_handler(self) -> str | None:
+        """The program that gets the core of a crash, also by way of coresnap-catch."""
+        if not self.is_catch:
+            return self.handler
+        return os.fsdecode(_CATCH.sub(b"", self.text)) or None
 
     def path(self, naming: Naming) -> bytes:
         """Of a core of this process, if it goes to a file, with UNKNOWN for each unknown number."""

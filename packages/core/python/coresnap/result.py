@@ -22,6 +22,8 @@ class Method(enum.StrEnum):
     """Nothing is injected; the target is stopped while bytes are staged in memory or written."""
     FORK = "fork"
     """The target is stopped for the time of a fork; the bytes come from the copy."""
+    LIVEDUMP = "livedump"
+    """The kernel dumps a copy, and coresnap-catch hands the core over. No thread is woken."""
 
 
 class SkipReason(enum.StrEnum):
@@ -105,7 +107,8 @@ class DumpResult:
     method: Method
     """The method that was taken."""
     pause_ns: int
-    """From the first request to stop until the last thread ran again."""
+    """From the first request to stop until the last thread ran again; 0 for method livedump, whose
+    pause only the kernel knows."""
     threads: int
     """Threads in the core."""
     missed: int
@@ -117,7 +120,7 @@ class DumpResult:
     whole_size: int
     """What core_size would be without ``max_size`` and ``core_limit``."""
     bytes_read: int
-    """Bytes read from the target's memory."""
+    """Bytes read from the target's memory; for method livedump, of the kernel's core."""
     bytes_written: int
     """Bytes given to the output, holes excluded where it has them."""
     bytes_skipped: Mapping[SkipReason, int]

@@ -22,6 +22,7 @@ enum coresnap_method {
 	CORESNAP_METHOD_AUTO,
 	CORESNAP_METHOD_STOP,
 	CORESNAP_METHOD_FORK,
+	CORESNAP_METHOD_LIVEDUMP,
 	...
 };
 
@@ -159,6 +160,8 @@ int coresnap_dump(pid_t pid, const struct coresnap_output *to,
 int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_options *options,
 		       struct coresnap_result *result, struct coresnap_error *error);
 
+int coresnap_check(pid_t pid, int method, struct coresnap_error *error);
+int coresnap_livedump_error(pid_t pid, int os_errno, struct coresnap_error *error);
 const char *coresnap_version(void);
 const char *coresnap_method_name(int method);
 const char *coresnap_skip_reason_name(int reason);

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import coresnap
-from coresnap_cli import paths, processes, talk, units
+from coresnap_cli import paths, processes, standard, talk, units
 from coresnap_cli.escape import printable
 from coresnap_cli.exit_codes import ExitCode
 from coresnap_cli.progress import reporter
@@ -58,8 +58,9 @@ Examples:
     help="File, directory, or - for standard output.  [default: core.PID]",
 )  # fmt: skip
 @click.option(
-    "--method", type=click.Choice(["auto", "fork", "stop"]), default="auto", show_default=True,
-    help="fork: stopped for the time of a fork; stop: nothing is injected into the process.",
+    "--method", type=click.Choice(["auto", "livedump", "fork", "stop"]), default="auto",
+    show_default=True,
+    help="livedump: by the kernel; fork: by a copy of the process; stop: nothing is injected.",
 )  # fmt: skip
 @click.option(
     "--filter", "filter_", callback=units.number, metavar="BITS",
@@ -120,7 +121,11 @@ def dump(
 
     The core has all threads and is what the kernel would have written at that instant.
     """
-    jobs = plan_jobs(_chosen(pids, name), output)
+    chosen = _chosen(pids, name)
+    if options["method"] == "livedump" and output is None and not coresnap.doctor().catch:
+        standard.refuse_options(click.get_current_context())
+        return _dump_standard(chosen, options["core_limit"], as_json=as_json, quiet=quiet)
+    jobs = plan_jobs(chosen, output)
     json_file = sys.stderr if _to_stdout(jobs) else sys.stdout
     done: list[dict[str, Any]] = []
     code = ExitCode.OK
@@ -153,6 +158,33 @@ def dump(
                 talk.say(line)
     if as_json:
         talk.show_json("dump", {"dumps": done}, file=json_file)
+    return code
+
+
+def _dump_standard(
+    pids: list[int], core_limit: int | None, *, as_json: bool, quiet: bool
+) -> ExitCode:
+    """By the kernel, to where it puts cores."""
+    done: list[dict[str, Any]] = []
+    code = ExitCode.OK
+    for pid in pids:
+        try:
+            fields = standard.dump(pid, core_limit)
+        except KeyboardInterrupt:
+            talk.die(
+                f"interrupted; process {pid} goes on, and its core was given up",
+                exit_code=ExitCode.INTERRUPTED,
+            )
+        except coresnap.CoresnapError as error:
+            talk.complain(printable(error.what), printable(error.remedy))
+            done.append({"pid": pid, "ok": False, "error": error_fields(error)})
+            code = code or ExitCode(error.exit_code)
+            continue
+        done.append({"ok": True, "method": "livedump", **fields})
+        if not quiet and not as_json:
+            talk.say(standard.where(fields))
+    if as_json:
+        talk.show_json("dump", {"dumps": done})
     return code
 
 
@@ -284,7 +316,7 @@ def summary(result: coresnap.DumpResult, job: Job, asked: str) -> list[str]:
     if result.core_size < result.whole_size:
         size += f" of {talk.size(result.whole_size)}"
     lines += [
-        f"pause   {talk.milliseconds(result.pause_ns)}, {_threads(result.threads)}{missed}",
+        f"pause   {_pause(result)}, {_threads(result.threads)}{missed}",
         f"bytes   {amounts}",
         f"core    {job.place} ({size}, {result.segments} segments)",
     ]
@@ -310,6 +342,12 @@ def _lack(skip: coresnap.Skip) -> str:
         return f"thread {skip.tid} did not stop in time"
     what = "tags of " if skip.reason == coresnap.SkipReason.TAGS else ""
     return f"{what}{skip.start:#x}-{skip.end:#x} could not be read"
+
+
+def _pause(result: coresnap.DumpResult) -> str:
+    if result.method is coresnap.Method.LIVEDUMP:
+        return "that of a fork"
+    return talk.milliseconds(result.pause_ns)
 
 
 def _threads(count: int) -> str:

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 import coresnap
-from coresnap_cli import processes, talk, units
-from coresnap_cli.escape import printable
+from coresnap_cli import processes, standard, talk, units
 from coresnap_cli.exit_codes import ExitCode
 
 
@@ -58,21 +55,9 @@ def livedump(
             f"interrupted; process {pid} goes on, and its core was given up",
             exit_code=ExitCode.INTERRUPTED,
         )
-    core = None if result.core is None else printable(os.fsencode(result.core))
-    handler = None if result.handler is None else printable(os.fsencode(result.handler))
+    fields = standard.shown(result)
     if as_json:
-        talk.show_json("livedump", {**result.as_dict(), "core": core, "handler": handler})
+        talk.show_json("livedump", fields)
     elif not quiet:
-        talk.say(_where(core, handler))
+        talk.say(standard.where(fields))
     return ExitCode.OK
-
-
-def _where(core: str | None, handler: str | None) -> str:
-    if core is not None:
-        return f"core    {core}"
-    if handler is not None:
-        return f"core    given to the program of core_pattern: {handler}"
-    return (
-        "core    none is to be seen: the core limit let none be written (see --core-limit), or "
-        "core_pattern names it by what only the kernel knows"
-    )

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What this system lets coresnap do, and what it would do with a process; nothing is touched."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ._ffi import check_method
+from .errors import CoresnapError, NoProcess
+from .pattern import CorePattern
+from .result import Method
+
+_PIPE_LIMIT = Path("/proc/sys/kernel/core_pipe_limit")
+_LADDER = (Method.LIVEDUMP, Method.FORK, Method.STOP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCheck:
+    """Whether dumps by a method would begin; ``error`` is what they would raise, or None."""
+
+    method: Method
+    error: CoresnapError | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON objects."""
+        return {
+            "method": self.method.value,
+            "works": self.error is None,
+            "why_not": self.error.what if self.error else "",
+            "remedy": self.error.remedy if self.error else "",
+            "exit_code": int(self.error.exit_code) if self.error else 0,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What doctor() found."""
+
+    pid: int | None
+    livedump: bool
+    """Has this kernel /proc/PID/livedump?"""
+    core_pattern: str | None
+    """Where the kernel puts cores; None if it writes none."""
+    catch: bool
+    """Is that coresnap-catch?"""
+    handler: str | None
+    """The program that gets the cores of crashes; None if a file does, or nobody."""
+    core_pipe_limit: int | None
+    methods: tuple[MethodCheck, ...]
+    """Each method, the best first; without a process livedump alone."""
+    auto: tuple[Method, ...]
+    """What the method auto would try, in this order; stop comes before fork for small processes."""
+    notes: tuple[str, ...]
+    """What else is worth knowing, a sentence each."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON objects."""
+        return {
+            "pid": self.pid,
+            "livedump": self.livedump,
+            "core_pattern": self.core_pattern,
+            "catch": self.catch,
+            "handler": self.handler,
+            "core_pipe_limit": self.core_pipe_limit,
+            "methods": [method.as_dict() for method in self.methods],
+            "auto": [method.value for method in self.auto],
+            "notes": list(self.notes),
+        }
+
+
+def doctor(pid: int | None = None) -> Diagnosis:
+    """Find out what dumps this system allows; with ``pid``, of that process.
+
+    The process is looked at as anybody may, and asked nothing. What shows only when it stands still
+    is not known, such as whether its seccomp filter allows a fork. Errors: NoProcess. From any
+    thread.
+    """
+    here = os.getpid() if pid is None else pid
+    kinds = (Method.LIVEDUMP,) if pid is None else _LADDER
+    methods = tuple(MethodCheck(method=kind, error=check_method(here, kind)) for kind in kinds)
+    for method in methods:
+        if isinstance(method.error, NoProcess):
+            raise method.error
+    works = [method.method for method in methods if method.error is None]
+    pattern = _pattern()
+    return Diagnosis(
+        pid=pid,
+        livedump=Path(f"/proc/{here}/livedump").exists(),
+        core_pattern=None if pattern is None else os.fsdecode(pattern.text),
+        catch=pattern is not None and pattern.is_catch,
+        handler=None if pattern is None else pattern.crash_handler,
+        core_pipe_limit=_number(_PIPE_LIMIT),
+        methods=methods,
+        auto=tuple(works) if pid is not None else (*works, Method.FORK, Method.STOP),
+        notes=(*_of_system(pattern), *(() if pid is None else _of_process(pid))),
+    )
+
+
+def _pattern() -> CorePattern | None:
+    try:
+        return CorePattern.current()
+    except OSError:
+        return None
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _of_system(pattern: CorePattern | None) -> list[str]:
+    if pattern is not None and pattern.is_catch and pattern.crash_handler is None:
+        return ["coresnap-catch has no HANDLER, so cores of crashes are lost"]
+    return []
+
+
+def _of_process(pid: int) -> list[str]:
+    notes = []
+    limits = _text(pid, "limits")
+    found = re.search(r"^Max core file size +(\S+) +(\S+)", limits, re.MULTILINE)
+    if found and found[1] == "0":
+        notes.append(
+            "its core limit is 0: its crashes leave no core file, nor does `coresnap livedump` "
+            "without --core-limit"
+        )
+    if re.search(r"^Seccomp:\t2$", _text(pid, "status"), re.MULTILINE):
+        notes.append("it has a seccomp filter: whether that allows method fork shows at the dump")
+    return notes
+
+
+def _text(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(errors="surrogateescape")
+    except OSError:
+        return ""

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What must be there for it: the kernel's file, and coresnap-catch as core_pattern.
+#include <linux/capability.h>
+#include <string.h>
+
+#include "cleanup.h"
+#include "livedump_parts.h"
+#include "procfs.h"
+
+#define PATTERN    "/proc/sys/kernel/core_pattern"
+#define PIPE_LIMIT "/proc/sys/kernel/core_pipe_limit"
+#define DOCUMENTED "sysctl kernel.core_pipe_limit=16 " \
+		   "kernel.core_pattern='|/usr/bin/coresnap-catch %%P %%c HANDLER'"
+
+int livedump_open(const struct target *target, struct coresnap_error *err)
+{
+	const int fd = sys_openat(target->proc_fd, "livedump", O_WRONLY, 0);
+
+	if (fd == -ENOENT) {
+		err->pid = target->pid;
+		error_remedy(err, "Use another method, or a kernel with CONFIG_LIVEDUMP");
+		return error_set(err, CORESNAP_E_FAILED, ENOENT,
+				 "this kernel dumps no processes that go on: it has no "
+				 "/proc/PID/livedump");
+	}
+	if (fd < 0)
+		coresnap_livedump_error(target->pid, -fd, err);
+	return fd;
+}
+
+// "|/any/where/coresnap-catch %P %c" and what may follow.
+static bool is_catch(const char *pattern)
+{
+	static const char name[] = "coresnap-catch", words[] = " %P %c";
+	const size_t path = strcspn(pattern, " \n");
+	const size_t length = sizeof(name) - 1;
+
+	if (pattern[0] != '|' || path < length + 2 || pattern[path - length - 1] != '/' ||
+	    strncmp(pattern + path - length, name, length) != 0 ||
+	    strncmp(pattern + path, words, sizeof(words) - 1) != 0)
+		return false;
+	const char end = pattern[path + sizeof(words) - 1];
+
+	return end == ' ' || end == '\n' || end == '\0';
+}
+
+static bool catch_is_set(void)
+{
+	char pattern[256];
+
+	return procfs_read(AT_FDCWD, PATTERN, pattern, sizeof(pattern)) > 0 && is_catch(pattern);
+}
+
+// The copy has to be there still when coresnap-catch looks at it, also if its core is small.
+static bool waits_for_readers(void)
+{
+	char limit[32];
+
+	return procfs_read(AT_FDCWD, PIPE_LIMIT, limit, sizeof(limit)) > 0 &&
+	       procfs_number(limit, 10, NULL) > 0;
+}
+
+static int check_settings(const struct target *target, struct coresnap_error *err)
+{
+	if (catch_is_set() && waits_for_readers())
+		return 0;
+	err->pid = target->pid;
+	error_remedy(err, "As root: " DOCUMENTED "; or let the core go where core_pattern says: "
+			  "coresnap livedump PID");
+	if (catch_is_set())
+		return error_set(err, CORESNAP_E_FAILED, ENOTSUP,
+				 "a small core could be lost on its way here: "
+				 "kernel.core_pipe_limit is 0");
+	return error_set(err, CORESNAP_E_FAILED, ENOTSUP,
+			 "the kernel's core would not come here: core_pattern does not name "
+			 "coresnap-catch %%P %%c");
+}
+
+// The hard core limit, from /proc/PID/limits; UINT64_MAX if it is none or cannot be told.
+static uint64_t hard_limit(const struct target *target)
+{
+	static const char name[] = "Max core file size";
+	char text[4096];
+
+	if (procfs_read(target->proc_fd, "limits", text, sizeof(text)) <= 0)
+		return UINT64_MAX;
+	const char *at = strstr(text, name);
+
+	if (!at)
+		return UINT64_MAX;
+	at += sizeof(name) - 1;
+	at += strspn(at, " ");
+	at += strcspn(at, " "); // the soft one
+	at += strspn(at, " ");
+	return *at >= '0' && *at <= '9' ? procfs_number(at, 10, NULL) : UINT64_MAX;
+}
+
+static bool may_raise_limits(void)
+{
+	static const char name[] = "\nCapEff:\t";
+	char text[8192];
+	const char *line = procfs_read(AT_FDCWD, "/proc/self/status", text, sizeof(text)) > 0 ?
+				   strstr(text, name) :
+				   NULL;
+
+	return line && (procfs_number(line + sizeof(name) - 1, 16, NULL) >> CAP_SYS_RESOURCE & 1);
+}
+
+// The token is a core limit, and nothing may be told with more than the process could have.
+static int check_limit(const struct target *target, struct coresnap_error *err)
+{
+	const uint64_t hard = hard_limit(target);
+
+	if (hard >= LIVEDUMP_TOKEN_MOST || may_raise_limits())
+		return 0;
+	err->pid = target->pid;
+	error_remedy(err,
+		     "Run as root, or have root raise it: prlimit --pid %d --core=:unlimited",
+		     target->pid);
+	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
+			 "the hard core limit of process %d is %llu bytes, and the method livedump "
+			 "has to ask for more",
+			 target->pid, (unsigned long long)hard);
+}
+
+int livedump_ready(const struct target *target, struct coresnap_error *err)
+{
+	const int fd guard(guard_close) = livedump_open(target, err);
+	const int ret = fd < 0 ? fd : check_settings(target, err);
+
+	return ret < 0 ? ret : check_limit(target, err);
+}
+
+bool livedump_expected(const struct target *target)
+{
+	struct statx st;
+
+	return catch_is_set() && sys_statx(target->proc_fd, "livedump", 0, &st) == 0;
+}
+
+int livedump_options(const struct coresnap_options *options, struct coresnap_error *err)
+{
+	const struct {
+		bool given;
+		const char *name;
+	} foreign[] = {
+		{ options->flags & CORESNAP_FILTER, "a filter" },
+		{ options->flags & CORESNAP_UNDUMPABLE, "undumpable" },
+		{ options->stop_timeout_ns, "a timeout for stopping" },
+		{ options->keep != CORESNAP_KEEP_FIRST, "keeping the smaller segments" },
+		{ options->core_limit, "a core limit" },
+		{ options->n_notes, "notes" },
+		{ options->stopped, "a function to be asked" },
+	};
+
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
+		if (!foreign[i].given)
+			continue;
+		error_remedy(err, "Leave it out, or use the method fork or stop");
+		return error_set(err, CORESNAP_E_USAGE, EINVAL,
+				 "%s cannot be had by the method livedump: the kernel makes the "
+				 "core",
+				 foreign[i].name);
+	}
+	return 0;
+}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is told of dumps before they are made, and what the method livedump refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import coresnap
+from coresnap import Method, _ffi
+
+pytestmark = pytest.mark.host
+without = pytest.mark.skipif(
+    Path("/proc/self/livedump").exists(), reason="this kernel has livedump"
+)
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as started:
+        yield started
+
+
+@without
+def test_a_kernel_without_livedump(process: subprocess.Popen[bytes]) -> None:
+    system, found = coresnap.doctor(), coresnap.doctor(process.pid)
+    for diagnosis in (system, found):
+        assert not diagnosis.livedump
+        error = diagnosis.methods[0].error
+        assert isinstance(error, coresnap.Failed) and error.errno == errno.ENOENT
+    assert [check.method for check in found.methods] == [
+        Method.LIVEDUMP,
+        Method.FORK,
+        Method.STOP,
+    ]
+    assert found.auto == system.auto == (Method.FORK, Method.STOP)
+
+
+def test_what_it_says_is_what_the_dump_says(process: subprocess.Popen[bytes]) -> None:
+    for check in coresnap.doctor(process.pid).methods:
+        try:
+            coresnap.dump(process.pid, None, method=check.method).memory.close()  # type: ignore[union-attr]
+            said = None
+        except coresnap.CoresnapError as error:
+            said = error
+        assert str(said) == str(check.error)
+
+
+def test_a_process_that_is_gone_or_none() -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    for pid in (process.pid, 2**22 + 1):
+        with pytest.raises(coresnap.NoProcess):
+            coresnap.doctor(pid)
+
+
+def test_the_json_has_plain_values(process: subprocess.Popen[bytes]) -> None:
+    fields = coresnap.doctor(process.pid).as_dict()
+    assert fields["pid"] == process.pid
+    assert {each["method"] for each in fields["methods"]} == {"livedump", "fork", "stop"}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"filter": 0x33},
+        {"undumpable": True},
+        {"stop_timeout": 2.0},
+        {"max_size": 10000, "keep": "small-first"},
+        {"core_limit": 100_000},
+        {"notes": [("example.org", 1, b"")]},
+        {"on_stopped": lambda: True},
+    ],
+    ids="-".join,
+)
+def test_what_the_kernel_cannot_honour_is_a_mistake(
+    process: subprocess.Popen[bytes], option: dict[str, Any]
+) -> None:
+    with pytest.raises(coresnap.UsageError, match="livedump"):
+        coresnap.dump(process.pid, None, method="livedump", **option)
+
+
+def test_not_of_oneself() -> None:
+    for call in (
+        lambda: coresnap.dump_self(None, method="livedump"),
+        lambda: coresnap.dump(os.getpid(), None, method="livedump"),
+        lambda: coresnap.open_stream(method="livedump"),
+    ):
+        with pytest.raises(coresnap.UsageError, match="its own core"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EINVAL, coresnap.NoProcess),
+        (errno.ESRCH, coresnap.NoProcess),
+        (errno.EACCES, coresnap.NotPermitted),
+        (errno.EPERM, coresnap.NotPermitted),
+        (errno.ETIMEDOUT, coresnap.DeadlineExceeded),
+        *((number, coresnap.Failed) for number in (errno.EBUSY, errno.EAGAIN, errno.ENOSPC)),
+        *((number, coresnap.Failed) for number in (errno.EINPROGRESS, errno.ENOMEM, errno.EIO)),
+        *((number, coresnap.Failed) for number in (errno.ENOEXEC, errno.ECANCELED, errno.EDOM)),
+    ],
+)
+def test_errors_of_the_kernels_file(number: int, kind: type[coresnap.CoresnapError]) -> None:
+    error = _ffi.livedump_error(4711, number)
+    assert type(error) is kind and (error.pid, error.errno) == (4711, number)
+    assert errno.errorcode[number] in error.what and "4711" in error.what
