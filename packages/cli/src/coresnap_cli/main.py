@@ -17,6 +17,7 @@ from coresnap_cli import talk
 from coresnap_cli.commands.debug import debug
 from coresnap_cli.commands.demo import demo
 from coresnap_cli.commands.disasm import disasm
+from coresnap_cli.commands.doctor import doctor
 from coresnap_cli.commands.dump import dump, error_fields
 from coresnap_cli.commands.info import info
 from coresnap_cli.commands.livedump import livedump
@@ -73,7 +74,9 @@ def cli(ctx: click.Context) -> int:
     return ExitCode.USAGE
 
 
-for _command in (dump, livedump, demo, info, threads, maps, notes, disasm, debug, selftest):
+for _command in (
+    dump, livedump, doctor, demo, info, threads, maps, notes, disasm, debug, selftest,
+):  # fmt: skip
     cli.add_command(_command)
 
 

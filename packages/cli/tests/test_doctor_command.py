@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`coresnap doctor`, and `dump --method livedump` where the kernel has no livedump."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coresnap_cli.commands.doctor import lines
+from coresnap_cli.main import run
+
+pytestmark = pytest.mark.host
+without = pytest.mark.skipif(
+    Path("/proc/self/livedump").exists(), reason="this kernel has livedump"
+)
+
+
+@pytest.fixture
+def pid() -> Iterator[str]:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield str(process.pid)
+
+
+def test_the_system(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and "\nauto " in said.out
+    assert {line.partition(" ")[0] for line in said.out.splitlines()} >= {"kernel", "crashes"}
+
+
+def test_a_process_in_json(capsys: pytest.CaptureFixture[str], pid: str) -> None:
+    assert run(["doctor", pid, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["command"], found["pid"]) == ("doctor", int(pid))
+    assert [method["method"] for method in found["methods"]] == ["livedump", "fork", "stop"]
+
+
+def test_errors_have_their_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "cat"]) == 2
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    assert run(["doctor", str(process.pid)]) == 3
+    assert "no process" in capsys.readouterr().err
+
+
+def test_what_is_said_of_the_settings() -> None:
+    fields = {
+        "livedump": True, "core_pattern": "|/x/coresnap-catch %P %c", "catch": True,
+        "handler": None, "methods": [], "auto": [], "notes": [],
+    }  # fmt: skip
+    assert "coresnap-catch has no HANDLER" in lines(fields)[1]
+    assert lines({**fields, "handler": "/bin/x %e"})[1].endswith("the program /bin/x %e")
+    assert lines({**fields, "core_pattern": None, "catch": False})[1].endswith("writes none")
+    assert lines({**fields, "core_pattern": "c.%p", "catch": False})[1].endswith("file c.%p")
+
+
+@without
+@pytest.mark.parametrize("words", [[], ["-o", "core"]])
+def test_a_kernel_without_livedump(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pid: str,
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["dump", "--method", "livedump", pid, *words]) == 1
+    assert "livedump" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_option_that_the_kernel_cannot_honour(
+    capsys: pytest.CaptureFixture[str], pid: str
+) -> None:
+    assert run(["dump", "--method", "livedump", "--filter", "0x33", pid]) == 2
+    assert "filter" in capsys.readouterr().err
