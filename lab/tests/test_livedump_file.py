@@ -106,6 +106,9 @@ for pattern in ("core.%p", "core.%p", "core.%P.%t", "|/bin/true %p"):
         file.write(pattern)
     codes.append(run(["livedump", pid, "--core-limit", "unlimited", "--json"]))
 codes.append(run(["livedump", "2", "--json"]))
+for words in ([], ["--force"]):
+    codes.append(run(["dump", "--method", "livedump", pid, "--json", *words]))
+codes.append(run(["doctor", pid, "--json"]))
 threads = []
 for name in os.listdir("/tmp/cores"):
     with coresnap.Core(f"/tmp/cores/{name}") as core:
@@ -124,14 +127,27 @@ def test_the_command_says_where_the_core_is(architecture: str) -> None:
     text = done.stdout.decode()
     *told, said = (json.loads(each) for each in re.findall(r"^{.*?^}|^{.*}$", text, re.M | re.S))
     pid = said["pid"]
-    assert said == {"pid": pid, "codes": [0, 0, 1, 0, 0, 3], "threads": [pid] * 2, "end": 0}
-    none, first, exists, other, piped, kernel = told
+    assert said == {
+        "pid": pid,
+        "codes": [0, 0, 1, 0, 0, 3, 0, 2, 0],
+        "threads": [pid] * 2,
+        "end": 0,
+    }
+    none, first, exists, other, piped, kernel, standard, forced, doctor = told
     assert (none["core"], none["handler"]) == (None, None)
     assert first["core"] == f"/tmp/cores/core.{pid}"
     assert "exists" in exists["error"]["what"] and exists["error"]["exit_code"] == 1
     assert re.fullmatch(r"/tmp/cores/core\.\d+\.\d+", other["core"])
     assert (piped["core"], piped["handler"]) == (None, "/bin/true %p")
     assert kernel["error"]["exit_code"] == 3
+    (dumped,) = standard["dumps"]
+    assert (dumped["method"], dumped["core"], dumped["handler"]) == (
+        "livedump",
+        None,
+        "/bin/true %p",
+    )
+    assert "--force" in forced["error"]["what"]
+    assert (doctor["livedump"], doctor["catch"], doctor["auto"]) == (True, False, ["fork", "stop"])
 
 
 @KERNEL
