@@ -311,6 +311,20 @@ def pair(ours: str, standard: str) -> None:
             Path(f"/proc/{process.pid}/livedump").write_text("core_limit=unlimited\n")
 
 
+def from_within_a_container_the_kernel_is_not_asked() -> None:
+    """Its core would be taken for one of a crash, also by the method auto."""
+    with directory() as where, caught(where, KEEP):
+        script = f"sleep 1000 & {DUMP} --json -o {where}/own $!; code=$?; kill $!; exit $code"
+        done = subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script],
+            capture_output=True,
+            timeout=DEADLINE,
+        )
+        said = told(done)
+        assert said["method"] in ("fork", "stop") and "container" in str(said["why_not"]), said
+        assert not list(where.glob("kept*"))
+
+
 CASES: tuple[Callable[[], None], ...] = (
     a_core_goes_to_a_file_a_pipe_or_a_compressor,
     max_size_cuts_it_there,
@@ -325,6 +339,7 @@ CASES: tuple[Callable[[], None], ...] = (
     a_killed_coresnap_ends_the_copy,
     a_killed_copy_is_an_error_and_leaves_no_file,
     two_at_once_get_each_their_own,
+    from_within_a_container_the_kernel_is_not_asked,
 )
 
 

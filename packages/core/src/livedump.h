@@ -39,7 +39,7 @@ int must_check livedump_run(struct livedump *livedump, struct coresnap_error *er
 // Does this system have all of it? Else err says what is missing.
 int must_check livedump_ready(const struct target *target, struct coresnap_error *err);
 
-// Is it set up for it, so that auto is expected to take it? Of a system without it nothing need be said.
+// Is it set up, so that auto is expected to take it? Of a system without it nothing need be said.
 bool livedump_expected(const struct target *target);
 
 // An option that the kernel's dump cannot honour is a usage error.

@@ -75,8 +75,8 @@ static int need(struct livedump_head *head, uint64_t bytes, size_t have)
 	return bytes <= have;
 }
 
-// With more segments than a half-word holds, their number stands in the one section header, which is
-// the last thing in the file.
+// With more segments than a half-word holds, their number stands in the one section header, which
+// is the last thing in the file.
 static uint64_t count_segments(bool is64, const uint8_t *bytes)
 {
 	const size_t header = is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);

@@ -8,8 +8,8 @@
 
 #include "livedump.h"
 
-// Bits of a token below its highest. A program of 32 bits cannot tell whether the kernel's words are
-// wider than its own, and a kernel of 32 bits would turn a longer number into "unlimited".
+// Bits of a token below its highest. A program of 32 bits cannot tell whether the kernel's words
+// are wider than its own, and a kernel of 32 bits would turn a longer number into "unlimited".
 #define LIVEDUMP_TOKEN_BITS (sizeof(long) == 8 ? 62 : 30)
 #define LIVEDUMP_TOKEN_MOST ((2ull << LIVEDUMP_TOKEN_BITS) - 1)
 
@@ -27,7 +27,8 @@ int must_check livedump_catch_open(struct livedump_catch *to, const struct targe
 				   struct coresnap_error *err);
 void livedump_catch_close(struct livedump_catch *to);
 
-// Looks at one that has come: the pipe with the core, owned by the caller; -EAGAIN if it was another.
+// Looks at one that has come: the pipe with the core, owned by the caller; -EAGAIN if it was
+// another.
 int must_check livedump_catch_accept(struct livedump_catch *to);
 
 // The process that writes.

@@ -60,10 +60,34 @@ static bool waits_for_readers(void)
 	       procfs_number(limit, 10, NULL) > 0;
 }
 
+// include/linux/proc_ns.h: enum proc_ns_ino; that of the network has no fixed number.
+#define FIRST_USER_NAMESPACE 0xeffffffdu
+#define FIRST_PID_NAMESPACE  0xeffffffcu
+
+static bool is_namespace(const char *path, uint64_t inode)
+{
+	struct statx st;
+
+	return sys_statx(AT_FDCWD, path, 0, &st) == 0 && st.stx_ino == inode;
+}
+
+// The kernel starts coresnap-catch outside of all containers, where it would hardly find us: the
+// core would go to the program that gets those of crashes, as if there had been one.
+static int check_namespaces(struct coresnap_error *err)
+{
+	if (is_namespace("/proc/self/ns/user", FIRST_USER_NAMESPACE) &&
+	    is_namespace("/proc/self/ns/pid", FIRST_PID_NAMESPACE))
+		return 0;
+	error_remedy(err, "Run it outside of the container, or use another method");
+	return error_set(err, CORESNAP_E_FAILED, ENOTSUP,
+			 "the kernel's core would not come here: we are in a container (another "
+			 "user or pid namespace than coresnap-catch)");
+}
+
 static int check_settings(const struct target *target, struct coresnap_error *err)
 {
 	if (catch_is_set() && waits_for_readers())
-		return 0;
+		return check_namespaces(err);
 	err->pid = target->pid;
 	error_remedy(err, "As root: " DOCUMENTED "; or let the core go where core_pattern says: "
 			  "coresnap livedump PID");

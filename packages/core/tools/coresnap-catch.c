@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-// coresnap-catch: a program for core_pattern that hands the cores which coresnap asked for to it, and
-// every other core to the program that would have got it.
+// coresnap-catch: a program for core_pattern that hands the cores which coresnap asked for to it,
+// and every other core to the program that would have got it.
 //
 //   |/usr/bin/coresnap-catch %P %c [HANDLER [ARGUMENT...]]
 //
@@ -22,8 +22,8 @@
 // Who may get a core. The token is random, and W has its socket before anybody can know it; once
 // there is a copy, everybody can read it in /proc/COPY/limits. So it opens nothing by itself:
 // - No crash of a user's process comes to a socket: its parent is not kthreadd, as a copy's is.
-// - W gets the core if it is root, or if all user and group ids of the copy are its own and the copy
-//   is dumpable: then a core in a file would be that user's to read, too.
+// - W gets the core if it is root, or if all user and group ids of the copy are its own and the
+//   copy is dumpable: then a core in a file would be that user's to read, too.
 // - W takes it from root only, and only if the copy has the place of stack and arguments of the
 //   process that W asked for; a dump by somebody else with the same token is sent away.
 //
@@ -91,7 +91,7 @@ static bool parse_number(const char *text, unsigned long long *ret)
 	return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0;
 }
 
-// As src/livedump_catch.c makes them: of 63 bits, or of 31 by programs that may have a kernel of 32.
+// As src/livedump_catch.c makes them: of 63 bits, or of 31 by programs of 32 bits.
 static bool is_token(const char *limit)
 {
 	unsigned long long number;
