@@ -341,9 +341,3 @@ CASES: tuple[Callable[[], None], ...] = (
     two_at_once_get_each_their_own,
     from_within_a_container_the_kernel_is_not_asked,
 )
-
-
-def keep(name: str) -> None:
-    """Keep one promise, by the name of its function."""
-    (case,) = (case for case in CASES if case.__name__ == name)
-    case()

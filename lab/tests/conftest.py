@@ -36,6 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with a ``machine`` that it does not choose itself runs in each of LIVEDUMP."""
+    chosen = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "machine" in metafunc.fixturenames and "machine" not in chosen:
+        metafunc.parametrize("machine", LIVEDUMP, ids=lambda machine: machine.name, scope="module")
+
+
 def _guests(config: pytest.Config) -> tuple[str, ...]:
     named = config.getoption("--guests")
     names = GUESTS if named == "all" else tuple(name for name in named.split(",") if name)

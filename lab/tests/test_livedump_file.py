@@ -20,16 +20,13 @@ from lab.host import guests
 from lab.inside import livepromises, liveworld
 from lab.kernels import own, source
 from lab.longform import FULL
-from lab.matrix import LIVEDUMP, OWN, Guest
+from lab.matrix import OWN, Guest
 from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.guest
 
 DOCS = Path(__file__).parents[2] / "docs/livedump.md"
 SERIES = Path(__file__).parents[2] / "packages/livedump-kmod/6.1"
-KERNEL = pytest.mark.parametrize(
-    "machine", LIVEDUMP, ids=lambda machine: machine.name, scope="module"
-)
 PROMISES = (*livepromises.CASES, *liveworld.CASES)
 
 
@@ -47,7 +44,6 @@ def _examples() -> list[str]:
     return re.findall(r"(echo [^|`\n]*> ?/proc/1234/livedump)", text)
 
 
-@KERNEL
 def test_the_documentations_examples_do_as_it_says(vm: Machine) -> None:
     examples = _examples()
     assert len(examples) >= 5 and any('""' in line for line in examples), examples
@@ -76,7 +72,6 @@ def headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(not FULL, reason="unpacks the kernel's source: a part of the long form")
-@KERNEL
 def test_the_series_own_tests_pass(vm: Machine, headers: Path, machine: Guest) -> None:
     tests = headers / "tools/testing/selftests/livedump"
     (patch,) = SERIES.glob("*-selftests-*.patch")
@@ -150,7 +145,6 @@ def test_the_command_says_where_the_core_is(architecture: str) -> None:
     assert (doctor["livedump"], doctor["catch"], doctor["auto"]) == (True, False, ["fork", "stop"])
 
 
-@KERNEL
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 def test_livedump(vm: Machine, promise: Callable[[], None]) -> None:
     try:

@@ -20,9 +20,6 @@ from lab.matrix import DEBUG, LIVEDUMP, Guest
 
 pytestmark = pytest.mark.guest
 
-KERNEL = pytest.mark.parametrize(
-    "machine", LIVEDUMP, ids=lambda machine: machine.name, scope="module"
-)
 CHECKED = [machine for machine in LIVEDUMP if machine.kernel == DEBUG]
 DEADLINE = 3600.0 if FULL else 300.0
 CONSOLE_LINES = 1 << 20
@@ -51,7 +48,6 @@ def _call(vm: Machine, name: str, **arguments: Any) -> Any:
     return said
 
 
-@KERNEL
 @pytest.mark.parametrize("who", livestress.VICTIMS)
 def test_livedump_survives_kills(vm: Machine, who: str) -> None:
     """Of any who takes part, in whatever phase; and the next dump of the process succeeds."""
@@ -61,18 +57,15 @@ def test_livedump_survives_kills(vm: Machine, who: str) -> None:
     assert who == "manager" or set(results) != {"ok"}, results
 
 
-@KERNEL
 @pytest.mark.parametrize("mode", livestress.BUSY)
 def test_livedump_is_not_seen_by_a_process_that_never_rests(vm: Machine, mode: str) -> None:
     assert _call(vm, "restless", mode=mode, dumps=DUMPS) > 0
 
 
-@KERNEL
 def test_livedump_of_several_processes_at_once(vm: Machine) -> None:
     _call(vm, "together", targets=3, writers=3, rounds=KILLS // 4)
 
 
-@KERNEL
 def test_livedump_keeps_no_pid_namespace(vm: Machine) -> None:
     _call(vm, "nothing_is_kept", dumps=DUMPS)
 
