@@ -23,7 +23,7 @@ GUEST_TIMED_DUMPS = 10 if FULL else 2
 """As TIMED_DUMPS, in a guest."""
 GUEST_TIMEOUT = 60 if FULL else 8
 """As TIMEOUT, in a guest."""
-KILLS = 200 if FULL else 8
+KILLS = 100 if FULL else 8
 """Dumps by /proc/PID/livedump, each with the kill of one who takes part in it."""
 FAILURES = 300 if FULL else 0
 """Dumps by it in each of which another allocation fails, on a kernel that can do that."""

@@ -122,10 +122,9 @@ def auto_takes_it_and_steps_down_with_the_reason() -> None:
             with setting(PIPE_LIMIT, "0"):
                 said = told(dumped(process.pid, "--json", "-o", str(where / "d")))
             assert "core_pipe_limit" in str(said["why_not"]), said
+        # Of a system that is not set up for it nothing is said.
         said = told(dumped(process.pid, "--json", "-o", str(where / "e")))
-        assert "livedump" not in str(said["why_not"]), (
-            said
-        )  # of a system without it nothing is said
+        assert "livedump" not in str(said["why_not"]), said
 
 
 def its_user_may_have_it_and_needs_a_hard_limit_that_is_none() -> None:

@@ -15,7 +15,7 @@ from lab.guest.errors import CallFailed
 from lab.guest.vm import Guest as Machine
 from lab.host import build, guests, hold
 from lab.inside import livestress
-from lab.longform import DUMPS, FAILURES, FULL, KILLS
+from lab.longform import DUMPS, FAILURES, FULL, GUEST_DUMPS, KILLS
 from lab.matrix import DEBUG, LIVEDUMP, Guest
 
 pytestmark = pytest.mark.guest
@@ -59,7 +59,7 @@ def test_livedump_survives_kills(vm: Machine, who: str) -> None:
 
 @pytest.mark.parametrize("mode", livestress.BUSY)
 def test_livedump_is_not_seen_by_a_process_that_never_rests(vm: Machine, mode: str) -> None:
-    assert _call(vm, "restless", mode=mode, dumps=DUMPS) > 0
+    assert _call(vm, "restless", mode=mode, dumps=GUEST_DUMPS) > 0
 
 
 def test_livedump_of_several_processes_at_once(vm: Machine) -> None:
