@@ -175,12 +175,14 @@ def too_many_pid_namespaces_are_enospc() -> None:
         expect("ok", attempt(process.pid, UNLIMITED))
 
 
-# What it writes to while a copy is there it has twice.
+# What it writes to while a copy is there it has twice. The cgroup that it is in at the first line
+# has all of it, also what is given back.
 WRITES = """
 import sys
 print(flush=True)
-block = bytearray(24 << 20)
+block = None
 for line in sys.stdin:
+    block = block or bytearray(24 << 20)
     for at in range(0, len(block), 4096):
         block[at] ^= 1
     print(line, end="", flush=True)

@@ -53,5 +53,5 @@ int coresnap_livedump_error(pid_t pid, int os_errno, struct coresnap_error *erro
 	error_set(error, refusal->code, os_errno,
 		  "process %d cannot be dumped by the kernel: %s (%s)", pid, refusal->why,
 		  error_errno_name(os_errno));
-	return refusal->code;
+	return error->code;
 }
