@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Would a dump begin? What can be told of it without touching the process.
+#include "cleanup.h"
 #include "coresnap.h"
 #include "livedump.h"
 #include "procfs.h"
@@ -36,7 +37,11 @@ static int check(struct target *target, int method, struct coresnap_error *err)
 
 	switch (method) {
 	case CORESNAP_METHOD_LIVEDUMP:
-		return livedump_ready(target, err);
+		ret = livedump_open(target, err);
+		if (ret < 0)
+			return ret;
+		guard_close(&ret);
+		return 0;
 	case CORESNAP_METHOD_FORK:
 		ret = check_attach(target, err);
 		return ret < 0 ? ret : check_strict(target, err);

@@ -243,19 +243,19 @@ static int follow(struct course *course, int file, struct coresnap_error *err)
 
 int livedump_run(struct livedump *livedump, struct coresnap_error *err)
 {
-	int ret = livedump_ready(livedump->target, err);
-	const int file guard(guard_close) = ret < 0 ? -1 : livedump_open(livedump->target, err);
+	const int file guard(guard_close) = livedump_open(livedump->target, err);
 	struct course *const course = arena_alloc(livedump->arena, sizeof(*course));
 
 	if (file < 0)
-		return ret < 0 ? ret : file;
+		return file;
 	if (!course)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");
 	course->livedump = livedump;
 	course->catch = LIVEDUMP_CATCH_NONE;
 	if (arena_grow(livedump->arena, &course->bytes, &course->room, PIECE, 1) < 0)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");
-	ret = follow(course, file, err);
+	const int ret = follow(course, file, err);
+
 	if (course->writer.pid)
 		livedump_writer_end(&course->writer, true);
 	livedump_catch_close(&course->catch);

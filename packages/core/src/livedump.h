@@ -36,8 +36,9 @@ struct livedump {
 // Gives the core to the sink.
 int must_check livedump_run(struct livedump *livedump, struct coresnap_error *err);
 
-// Does this system have all of it? Else err says what is missing.
-int must_check livedump_ready(const struct target *target, struct coresnap_error *err);
+// Opens /proc/PID/livedump, for the caller to close, if this system has all of it; else err says
+// what is missing.
+int must_check livedump_open(const struct target *target, struct coresnap_error *err);
 
 // Is it set up, so that auto is expected to take it? Of a system without it nothing need be said.
 bool livedump_expected(const struct target *target);

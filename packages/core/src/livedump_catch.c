@@ -11,7 +11,7 @@
 #include "procfs.h"
 
 #define WAITING  16
-#define PATIENCE 2000 // ms for a message of root's, who sends it at once
+#define PATIENCE 2 // seconds for a message of root's, who sends it at once
 
 static int make_token(uint64_t *ret)
 {
@@ -133,7 +133,7 @@ int livedump_catch_accept(struct livedump_catch *to)
 	if (fd < 0 || !is_root(fd))
 		return -EAGAIN;
 	struct pollfd poll = { .fd = fd, .events = POLLIN };
-	struct timespec patience = { .tv_sec = PATIENCE / 1000 };
+	struct timespec patience = { .tv_sec = PATIENCE };
 
 	if (sys_retry(SYS_ppoll, &poll, 1, &patience, NULL, 0) <= 0)
 		return -EAGAIN;

@@ -63,7 +63,4 @@ struct livedump_head {
 // needed, 0 if head->need bytes are needed, -EINVAL if it is no core of the kernel's. Pure.
 int must_check livedump_head_read(struct livedump_head *head, const uint8_t *bytes, size_t size);
 
-// Opens /proc/PID/livedump for writing.
-int must_check livedump_open(const struct target *target, struct coresnap_error *err);
-
 #endif

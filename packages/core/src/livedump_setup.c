@@ -12,7 +12,7 @@
 #define DOCUMENTED "sysctl kernel.core_pipe_limit=16 " \
 		   "kernel.core_pattern='|/usr/bin/coresnap-catch %%P %%c HANDLER'"
 
-int livedump_open(const struct target *target, struct coresnap_error *err)
+static int open_file(const struct target *target, struct coresnap_error *err)
 {
 	const int fd = sys_openat(target->proc_fd, "livedump", O_WRONLY, 0);
 
@@ -147,12 +147,17 @@ static int check_limit(const struct target *target, struct coresnap_error *err)
 			 target->pid, (unsigned long long)hard);
 }
 
-int livedump_ready(const struct target *target, struct coresnap_error *err)
+int livedump_open(const struct target *target, struct coresnap_error *err)
 {
-	const int fd guard(guard_close) = livedump_open(target, err);
-	const int ret = fd < 0 ? fd : check_settings(target, err);
+	int fd = open_file(target, err);
+	int ret = fd < 0 ? fd : check_settings(target, err);
 
-	return ret < 0 ? ret : check_limit(target, err);
+	if (ret == 0)
+		ret = check_limit(target, err);
+	if (ret == 0)
+		return fd;
+	guard_close(&fd);
+	return ret;
 }
 
 bool livedump_expected(const struct target *target)
