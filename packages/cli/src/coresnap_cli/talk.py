@@ -39,6 +39,14 @@ def die(message: str, *, hint: str = "", exit_code: int = ExitCode.FAILED) -> No
     raise CliError(message, hint=hint, exit_code=exit_code)
 
 
+def interrupted(pid: int) -> NoReturn:
+    """End a run in which a dump was left by Ctrl-C."""
+    die(
+        f"interrupted; process {pid} goes on, and its core was given up",
+        exit_code=ExitCode.INTERRUPTED,
+    )
+
+
 def console(file: IO[str]) -> Console:
     """A console that takes text as it is; rich reads NO_COLOR and TERM by itself."""
     width = None if file.isatty() else _PIPE_WIDTH

@@ -134,16 +134,12 @@ def dump(
             with reporter("none" if quiet else progress, f"process {job.pid}") as report:
                 result = _dump_one(job, options, report)
         except KeyboardInterrupt:
-            talk.die(
-                f"interrupted; process {job.pid} goes on, and its core was given up",
-                exit_code=ExitCode.INTERRUPTED,
-            )
+            talk.interrupted(job.pid)
         except coresnap.Incomplete as error:
             result = error.result
             failure: coresnap.CoresnapError | None = error
         except coresnap.CoresnapError as error:
-            talk.complain(printable(error.what), printable(error.remedy))
-            done.append({"pid": job.pid, "ok": False, "error": error_fields(error)})
+            done.append(_failed(job.pid, error))
             code = code or ExitCode(error.exit_code)
             continue
         else:
@@ -171,13 +167,9 @@ def _dump_standard(
         try:
             fields = standard.dump(pid, core_limit)
         except KeyboardInterrupt:
-            talk.die(
-                f"interrupted; process {pid} goes on, and its core was given up",
-                exit_code=ExitCode.INTERRUPTED,
-            )
+            talk.interrupted(pid)
         except coresnap.CoresnapError as error:
-            talk.complain(printable(error.what), printable(error.remedy))
-            done.append({"pid": pid, "ok": False, "error": error_fields(error)})
+            done.append(_failed(pid, error))
             code = code or ExitCode(error.exit_code)
             continue
         done.append({"ok": True, "method": "livedump", **fields})
@@ -186,6 +178,12 @@ def _dump_standard(
     if as_json:
         talk.show_json("dump", {"dumps": done})
     return code
+
+
+def _failed(pid: int, error: coresnap.CoresnapError) -> dict[str, Any]:
+    """Say why there is no core; the fields for --json."""
+    talk.complain(printable(error.what), printable(error.remedy))
+    return {"pid": pid, "ok": False, "error": error_fields(error)}
 
 
 def _chosen(pids: tuple[str, ...], name: str | None) -> list[int]:

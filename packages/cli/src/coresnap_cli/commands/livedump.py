@@ -51,10 +51,7 @@ def livedump(
             pid, core_limit=core_limit, sched_prio=sched_prio, io_prio=io_prio, oom_adj=oom_adj
         )
     except KeyboardInterrupt:
-        talk.die(
-            f"interrupted; process {pid} goes on, and its core was given up",
-            exit_code=ExitCode.INTERRUPTED,
-        )
+        talk.interrupted(pid)
     fields = standard.shown(result)
     if as_json:
         talk.show_json("livedump", fields)
