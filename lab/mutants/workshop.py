@@ -50,14 +50,13 @@ def _run(argv: list[str], what: str, *, compiler: str | None = None) -> str:
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=DEADLINE,
         env=os.environ | ({"CC": compiler} if compiler else {}),
     )
     if done.returncode != 0:
-        raise NotBuilt(f"{what}:\n{done.stdout[-4000:]}")
+        raise NotBuilt(f"{what}:\n{(done.stdout + done.stderr)[-4000:]}")
     return done.stdout
 
 
