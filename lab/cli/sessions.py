@@ -122,7 +122,7 @@ def opened(
         vm = stack.enter_context(
             guests.ready(row, _programs(), share=talk.ROOT)
             if row
-            else guests.fresh(machine, memory=machine.memory, share=talk.ROOT)
+            else guests.fresh(machine, share=talk.ROOT)
         )
         vm.mount_share(SOURCE, read_only=not writable)
         if product.is_relative_to(talk.ROOT):

@@ -37,8 +37,10 @@ def product(architecture: str) -> Path:
     return directory
 
 
-def fresh(machine: Guest, *, memory: int, share: Path | None = None) -> guest.Guest:
+def fresh(machine: Guest, *, memory: int = 0, share: Path | None = None) -> guest.Guest:
     """A guest of the matrix with what is inside the lab; ``share`` is for its mount_share().
+
+    It has ``memory`` MiB, or as much as it needs itself if that is more.
 
     Raises what guest.fresh() raises.
 
@@ -50,7 +52,7 @@ def fresh(machine: Guest, *, memory: int, share: Path | None = None) -> guest.Gu
         kernel_name=machine.kernel,
         payload=PAYLOAD,
         warm=("lab.inside.calls",),
-        memory=memory,
+        memory=max(memory, machine.memory),
         share=share,
         reseed=FULL,
     )
@@ -83,8 +85,7 @@ def ready(row: Row, to: Path, *, share: Path | None = None) -> Iterator[guest.Gu
         str(calls.PROGRAMS.nudge): nudge,
         str(calls.PROGRAMS.dumper): product(architecture.name) / "coresnap-dump",
     }
-    memory = max(row.scenario.memory, row.guest.memory)
-    with fresh(row.guest, memory=memory, share=share) as vm:
+    with fresh(row.guest, memory=row.scenario.memory, share=share) as vm:
         vm.put(programs, mode=0o755)
         yield vm
 

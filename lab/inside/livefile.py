@@ -111,6 +111,12 @@ def echo(process: subprocess.Popen[bytes]) -> bool:
     return process.stdout.readline() == b"still there\n"
 
 
+def numbers(status: str) -> list[str]:
+    """A process's numbers in each pid namespace, the outermost first, by its /proc/PID/status."""
+    (found,) = (line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+    return found
+
+
 class Attempt:
     """A write by a process of its own: ``user`` opens the file, or has ``fd``, and writes to it."""
 

@@ -28,9 +28,11 @@ from lab.inside.livefile import (
     echo,
     expect,
     held,
+    numbers,
     setting,
     shell,
     subject,
+    write,
 )
 from lab.inside.process import wait_until
 from lab.matrix import NOBODY
@@ -103,12 +105,7 @@ def echoes(where: Path) -> bool:
 
 def it_is_in_a_pid_namespace_of_its_own_so_that_the_thread_ids_stay_the_same() -> None:
     with directory() as where, subject(where) as process, held(where, process.pid) as dump:
-        (numbers,) = (
-            line.split()[1:]
-            for line in dump.seen("status").splitlines()
-            if line.startswith("NSpid:")
-        )
-        assert numbers == [str(dump.pid), str(process.pid)]
+        assert numbers(dump.seen("status")) == [str(dump.pid), str(process.pid)]
         assert dump.go() == "ok"
 
 
@@ -360,10 +357,7 @@ def a_descriptor_opened_before_a_set_user_id_exec_dumps_nothing() -> None:
                     fd = os.open(f"/proc/{process.pid}/livedump", os.O_WRONLY)
                     process.stdin.write(b"\n")
                     wait_until(lambda: Path(f"/proc/{process.pid}").stat().st_uid == 0, "exec")
-                    try:
-                        os.write(fd, b"\n")
-                    except OSError as error:
-                        os.write(writer, errno.errorcode[error.errno or 0].encode())
+                    os.write(writer, write(fd, b"\n").encode())
                 finally:
                     os._exit(0)
             os.close(writer)

@@ -24,6 +24,7 @@ from lab.inside.livefile import (
     echo,
     expect,
     held,
+    numbers,
     setting,
     shell,
     subject,
@@ -90,25 +91,20 @@ def a_container_is_dumped_from_outside_and_from_inside() -> None:
     with directory() as where, subject(where, argv=INTO) as outer:
         (first,) = _children(outer.pid)
         (child,) = _children(first)
-        numbers = _numbers(Path(f"/proc/{child}/status").read_text())
-        assert len(numbers) == 2
+        known = numbers(Path(f"/proc/{child}/status").read_text())
+        assert len(known) == 2
         with held(where, child, UNLIMITED) as dump:
-            assert _numbers(dump.seen("status"))[-1] == numbers[-1]
+            assert numbers(dump.seen("status"))[-1] == known[-1]
             assert dump.go() == "ok"
         with setting(PATTERN, "core.%p"):
             assert echo(outer)
             (core,) = cores(where)
-            assert core.name == f"core.{numbers[-1]}"
-        assert _numbers(Path(f"/proc/{child}/status").read_text()) == numbers
+            assert core.name == f"core.{known[-1]}"
+        assert numbers(Path(f"/proc/{child}/status").read_text()) == known
 
 
 def _children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _numbers(status: str) -> list[str]:
-    (numbers,) = (line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
-    return numbers
 
 
 # -- limits ----------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import pytest
 
 from coresnap import Core, diff
 from lab.architectures import ARM
-from lab.guest.errors import CallFailed
 from lab.guest.vm import Guest as Machine
 from lab.host import guests
+from lab.host.asserted import asserted
 from lab.inside import livecatch
 from lab.matrix import Guest
 
@@ -25,7 +25,7 @@ TIMES = re.compile(r"\.pr_c?[us]time$")
 @pytest.fixture(scope="module")
 def vm(machine: Guest) -> Iterator[Machine]:
     product = guests.product(machine.architecture)
-    with guests.fresh(machine, memory=machine.memory) as made:
+    with guests.fresh(machine) as made:
         made.put(
             {
                 str(livecatch.CATCH): product / "coresnap-catch",
@@ -39,10 +39,7 @@ def vm(machine: Guest) -> Iterator[Machine]:
 
 @pytest.mark.parametrize("promise", livecatch.CASES, ids=lambda promise: promise.__name__)
 def test_livedump_catch(vm: Machine, promise: Callable[[], None]) -> None:
-    try:
-        vm.call(f"{promise.__module__}:{promise.__name__}")
-    except CallFailed as error:
-        pytest.fail(str(error), pytrace=False)
+    asserted(vm, promise)
 
 
 def test_the_core_is_that_of_the_standard_way(vm: Machine, machine: Guest, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 
 from lab.architectures import ARM, BY_NAME, X86_64
 from lab.cache import Cache
-from lab.guest.errors import CallFailed
 from lab.guest.vm import Guest as Machine
 from lab.host import guests
+from lab.host.asserted import asserted
 from lab.inside import livepromises, liveworld
 from lab.kernels import own, source
 from lab.longform import FULL
@@ -32,7 +32,7 @@ PROMISES = (*livepromises.CASES, *liveworld.CASES)
 
 @pytest.fixture(scope="module")
 def vm(machine: Guest) -> Iterator[Machine]:
-    with guests.fresh(machine, memory=machine.memory) as made:
+    with guests.fresh(machine) as made:
         yield made
         made.check_console()
 
@@ -116,7 +116,7 @@ print(json.dumps({"pid": child.pid, "codes": codes, "threads": threads, "end": c
 @pytest.mark.parametrize("architecture", [X86_64.name, *([ARM.name] if FULL else [])])
 def test_the_command_says_where_the_core_is(architecture: str) -> None:
     product = "/run/product"
-    with guests.fresh(Guest(architecture=architecture, kernel=OWN), memory=384) as machine:
+    with guests.fresh(Guest(architecture=architecture, kernel=OWN)) as machine:
         machine.put_tree(product, guests.product(architecture) / "python")
         done = machine.run(["python3", "-c", COMMAND], env={"PYTHONPATH": product})
     text = done.stdout.decode()
@@ -147,7 +147,4 @@ def test_the_command_says_where_the_core_is(architecture: str) -> None:
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 def test_livedump(vm: Machine, promise: Callable[[], None]) -> None:
-    try:
-        vm.call(f"{promise.__module__}:{promise.__name__}")
-    except CallFailed as error:
-        pytest.fail(str(error), pytrace=False)
+    asserted(vm, promise)

@@ -6,14 +6,14 @@ The long form also has kernels that check themselves: locks, memory after its en
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from lab.guest.errors import CallFailed
 from lab.guest.vm import Guest as Machine
 from lab.host import build, guests, hold
+from lab.host.asserted import asserted
 from lab.inside import livestress
 from lab.longform import DUMPS, FAILURES, FULL, GUEST_DUMPS, KILLS
 from lab.matrix import DEBUG, LIVEDUMP, Guest
@@ -31,18 +31,15 @@ def vm(machine: Guest, tools: hold.Tools) -> Iterator[Machine]:
         churn = build.helper("churn", tools.build, width=machine.architecture)
     except build.NotBuildable as error:
         pytest.fail(str(error), pytrace=False)
-    with guests.fresh(machine, memory=machine.memory) as made:
+    with guests.fresh(machine) as made:
         made.put({str(livestress.CHURN): churn}, mode=0o755)
         yield made
         made.check_console()
 
 
-def _call(vm: Machine, name: str, **arguments: Any) -> Any:
+def _call(vm: Machine, function: Callable[..., Any], **arguments: Any) -> Any:
     """What the function says; afterwards the kernel must have nothing to complain about."""
-    try:
-        said = vm.call(f"lab.inside.livestress:{name}", deadline=DEADLINE, **arguments)
-    except CallFailed as error:
-        pytest.fail(str(error), pytrace=False)
+    said = asserted(vm, function, deadline=DEADLINE, **arguments)
     vm.check_console()
     assert "WARNING: " not in vm.console_tail(CONSOLE_LINES)
     return said
@@ -51,7 +48,7 @@ def _call(vm: Machine, name: str, **arguments: Any) -> Any:
 @pytest.mark.parametrize("who", livestress.VICTIMS)
 def test_livedump_survives_kills(vm: Machine, who: str) -> None:
     """Of any who takes part, in whatever phase; and the next dump of the process succeeds."""
-    results = _call(vm, "kill", who=who, rounds=KILLS, seed=7)
+    results = _call(vm, livestress.kill, who=who, rounds=KILLS, seed=7)
     assert sum(results.values()) == KILLS
     # Some came in time.
     assert who == "manager" or set(results) != {"ok"}, results
@@ -59,15 +56,15 @@ def test_livedump_survives_kills(vm: Machine, who: str) -> None:
 
 @pytest.mark.parametrize("mode", livestress.BUSY)
 def test_livedump_is_not_seen_by_a_process_that_never_rests(vm: Machine, mode: str) -> None:
-    assert _call(vm, "restless", mode=mode, dumps=GUEST_DUMPS) > 0
+    assert _call(vm, livestress.restless, mode=mode, dumps=GUEST_DUMPS) > 0
 
 
 def test_livedump_of_several_processes_at_once(vm: Machine) -> None:
-    _call(vm, "together", targets=3, writers=3, rounds=KILLS // 4)
+    _call(vm, livestress.together, targets=3, writers=3, rounds=KILLS // 4)
 
 
 def test_livedump_keeps_no_pid_namespace(vm: Machine) -> None:
-    _call(vm, "nothing_is_kept", dumps=DUMPS)
+    _call(vm, livestress.nothing_is_kept, dumps=DUMPS)
 
 
 @pytest.mark.skipif(not CHECKED, reason="needs kernels that fail to order: a part of the long form")
@@ -77,7 +74,7 @@ def test_livedump_keeps_no_pid_namespace(vm: Machine) -> None:
 @pytest.mark.parametrize("knob", ["failslab", "fail_page_alloc"])
 def test_livedump_survives_without_memory(vm: Machine, knob: str) -> None:
     """The process goes on whatever allocation fails, the write says so, and nothing is lost."""
-    results = _call(vm, "without_memory", knob=knob, rounds=FAILURES)
+    results = _call(vm, livestress.without_memory, knob=knob, rounds=FAILURES)
     assert results.get("ENOMEM", 0) > 0, results
-    leaks = _call(vm, "leaks")
+    leaks = _call(vm, livestress.leaks)
     assert not leaks, "\n".join(leaks)
