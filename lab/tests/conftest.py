@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from lab.architectures import X86_64
 from lab.cache import CacheError
 from lab.guest import GuestError
 from lab.host import build, dumper, guests, hold, limits, outcomes, record
 from lab.inside import system, take
 from lab.inside.process import Impossible
 from lab.kernels.errors import KernelError
+from lab.longform import FULL
 from lab.matrix import GUESTS, LIVE, LIVEDUMP, ROWS, Guest, Row
 
 _RESULTS = pytest.StashKey[Path]()
@@ -37,10 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with a ``machine`` that it does not choose itself runs in each of LIVEDUMP."""
+    """A test with a ``machine`` that it does not choose itself runs in each of LIVEDUMP.
+
+    One marked alike does so in the long form; otherwise x86-64 stands for all.
+    """
     chosen = (mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
-    if "machine" in metafunc.fixturenames and "machine" not in chosen:
-        metafunc.parametrize("machine", LIVEDUMP, ids=lambda machine: machine.name, scope="module")
+    if "machine" not in metafunc.fixturenames or "machine" in chosen:
+        return
+    one = metafunc.definition.get_closest_marker("alike") and not FULL
+    machines = [each for each in LIVEDUMP if not one or each.architecture == X86_64.name]
+    metafunc.parametrize("machine", machines, ids=lambda machine: machine.name, scope="module")
 
 
 def _guests(config: pytest.Config) -> tuple[str, ...]:

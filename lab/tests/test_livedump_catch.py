@@ -37,6 +37,7 @@ def vm(machine: Guest) -> Iterator[Machine]:
         made.check_console()
 
 
+@pytest.mark.alike
 @pytest.mark.parametrize("promise", livecatch.CASES, ids=lambda promise: promise.__name__)
 def test_livedump_catch(vm: Machine, promise: Callable[[], None]) -> None:
     asserted(vm, promise)

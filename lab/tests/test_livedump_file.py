@@ -27,7 +27,6 @@ pytestmark = pytest.mark.guest
 
 DOCS = Path(__file__).parents[2] / "docs/livedump.md"
 SERIES = Path(__file__).parents[2] / "packages/livedump-kmod/6.1"
-PROMISES = (*livepromises.CASES, *liveworld.CASES)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +144,12 @@ def test_the_command_says_where_the_core_is(architecture: str) -> None:
     assert (doctor["livedump"], doctor["catch"], doctor["auto"]) == (True, False, ["fork", "stop"])
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("promise", livepromises.CASES, ids=lambda promise: promise.__name__)
 def test_livedump(vm: Machine, promise: Callable[[], None]) -> None:
+    asserted(vm, promise)
+
+
+@pytest.mark.alike
+@pytest.mark.parametrize("promise", liveworld.CASES, ids=lambda promise: promise.__name__)
+def test_livedump_in_its_world(vm: Machine, promise: Callable[[], None]) -> None:
     asserted(vm, promise)

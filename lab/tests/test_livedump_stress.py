@@ -18,7 +18,7 @@ from lab.inside import livestress
 from lab.longform import DUMPS, FAILURES, FULL, GUEST_DUMPS, KILLS
 from lab.matrix import DEBUG, LIVEDUMP, Guest
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.alike]
 
 CHECKED = [machine for machine in LIVEDUMP if machine.kernel == DEBUG]
 DEADLINE = 3600.0 if FULL else 300.0
