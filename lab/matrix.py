@@ -10,6 +10,8 @@ from lab.architectures import ARCHITECTURES, ARM, ARM64, COMPAT, X86_32, X86_64
 from lab.longform import FULL, HOLDS
 
 METHODS = ("stop", "fork")
+LIVEDUMP_METHOD = "livedump"
+"""The kernel's own, of the guests in LIVEDUMP. Its rows are held by tests of their own."""
 WIDTHS = ("x86-64", "x86-32")
 BOTH = WIDTHS
 ONLY_64 = ("x86-64",)
@@ -271,6 +273,10 @@ class Guest:
     def memory(self) -> int:
         """MiB that it needs at least: DEBUG notes something of each object, and of each byte."""
         return 1024 if self.kernel == DEBUG else 384
+
+    def times(self, amount: int) -> int:
+        """How often to do here what is done ``amount`` times elsewhere: DEBUG is slow."""
+        return max(amount // 5, 1) if self.kernel == DEBUG else amount
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from lab.cache import Cache
 from lab.guest import emulator
 from lab.guest.errors import QemuMissing
 from lab.host.outcomes import COMPARISON, HOST, Noted
-from lab.matrix import GUESTS, METHODS, SCENARIOS
+from lab.matrix import GUESTS, LIVEDUMP_METHOD, METHODS, SCENARIOS
 from lab.rules import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,16 +91,17 @@ class Report:
         return [row for _, row in sorted(found, key=lambda it: (order.get(it[0], 1000), it[1]))]
 
     def outcome(self, machine: str, row: str) -> str:
-        """Of both methods in one word if they agree, else as in ``stop same, fork differs``."""
+        """Of all methods in one word if they agree, else as in ``stop same, fork differs``."""
         have = {
             result.method: result.outcome
             for result in self.results
             if (result.machine, result.row) == (machine, row)
         }
-        each = [have.get(method, NOT_RUN) for method in METHODS]
-        if len(set(each)) == 1:
-            return each[0]
-        return ", ".join(f"{method} {word}" for method, word in zip(METHODS, each, strict=True))
+        each = {method: have.get(method, NOT_RUN) for method in METHODS}
+        each |= {method: word for method, word in have.items() if method == LIVEDUMP_METHOD}
+        if len(set(each.values())) == 1:
+            return each[METHODS[0]]
+        return ", ".join(f"{method} {word}" for method, word in each.items())
 
 
 def _kernel_order(machine: str) -> tuple[bool, str]:
@@ -306,6 +307,11 @@ machine by one method. `host` is the machine that the lab ran on, all others are
 """
 
 
+_ONE_WORD = (
+    "One word where all methods came to the same: stop, fork and, where it was tried, livedump."
+)
+
+
 def markdown(report: Report | None) -> str:
     """docs/support.md."""
     lines = [*_INTRODUCTION.splitlines(), ""]
@@ -344,7 +350,7 @@ def _summary(report: Report) -> list[str]:
 
 
 def _matrix(report: Report) -> list[str]:
-    lines = ["## Cells", "", "One word where both methods, stop and fork, came to the same.", ""]
+    lines = ["## Cells", "", _ONE_WORD, ""]
     for group in dict.fromkeys(machine.partition("/")[0] for machine in report.machines()):
         machines = [it for it in report.machines() if it.partition("/")[0] == group]
         rows = [

@@ -162,16 +162,18 @@ class Outcomes:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         row = parameters.get("held") or parameters.get("row")
         if isinstance(row, Row):
-            method = parameters.get("method")
+            marked = item.get_closest_marker("method")
+            method = parameters.get("method") or (marked.args[0] if marked else None)
             vars(report)[_KEY] = {
                 "machine": row.guest.name if row.guest else HOST,
                 "row": row.name.removeprefix(f"{row.guest.name}/" if row.guest else ""),
                 "scenario": row.scenario.name,
-                "methods": [method] if method in METHODS else list(METHODS),
+                "methods": [method] if method else list(METHODS),
                 "test": getattr(item, "originalname", item.name),
             }
             if report.failed:
-                held = getattr(item, "funcargs", {}).get("held")
+                fixtures = getattr(item, "funcargs", {})
+                held = fixtures.get("held") or getattr(fixtures.get("taken"), "hold", None)
                 directory = held.directory if isinstance(held, Hold) else None
                 text = kept.keep(row, item.name, report.longreprtext, directory, to=self._kept)
                 report.sections.append(("what is kept of the row", text))

@@ -12,10 +12,7 @@ from typing import Any
 
 from lab.inside import dumper, take, undisturbed
 from lab.inside.process import DEADLINE, Process
-from lab.matrix import Row
-
-METHOD = "livedump"
-"""Stands where the product's methods do."""
+from lab.matrix import LIVEDUMP_METHOD, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +62,8 @@ def dump(process: Process, core_limit: int = 0) -> dumper.Dump:
     wrote = write(process, f"core_limit={core_limit or 'unlimited'}")
     if wrote.status != 0 or len(wrote.files) != 1:
         raise dumper.DumpFailed(f"livedump: {wrote}")
-    core = (process.directory / wrote.files[0]).rename(process.directory / f"{METHOD}.core")
+    name = f"{LIVEDUMP_METHOD}.core"
+    core = (process.directory / wrote.files[0]).rename(process.directory / name)
     return dumper.Dump(core=core, status=0, result={"name": wrote.files[0]}, words=wrote.words)
 
 
@@ -81,7 +79,7 @@ def hold(row: Row, programs: take.Programs, where: Path) -> Live:
         finally:
             take.limit(process, resource.RLIM_INFINITY)
 
-    record = take.take(row, programs, where, first={METHOD: by_kernel})
+    record = take.take(row, programs, where, first={LIVEDUMP_METHOD: by_kernel})
     return Live(record=record, empty=empty[0])
 
 

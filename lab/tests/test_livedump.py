@@ -17,10 +17,10 @@ from lab.inside import livedump, take
 from lab.inside.process import Impossible
 from lab.kernels.errors import KernelError
 from lab.longform import DUMPS
-from lab.matrix import LIVE, METHODS, Row
+from lab.matrix import LIVE, LIVEDUMP_METHOD, METHODS, Row
 from lab.rules import Cell
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.method(LIVEDUMP_METHOD)]
 
 # The kernel's dumper reads all of shared memory, which makes what nobody has touched.
 TOUCHED = {"mte": "fail shared: page 1 has been touched"}
@@ -63,10 +63,10 @@ def test_without_a_core_limit_an_empty_write_does_nothing(taken: Held) -> None:
     assert taken.empty == livedump.Wrote(status=0, words="", files=())
 
 
-def test_the_core_is_the_kernels_own(row: Row, taken: Held) -> None:
+def test_core_equals_kernels(row: Row, taken: Held) -> None:
     if not row.scenario.compared:
         pytest.skip("it is never the same twice; its law is in its truths")
-    context = taken.hold.context(livedump.METHOD)
+    context = taken.hold.context(LIVEDUMP_METHOD)
     verdict = compare.judge(context, RULES)
     if verdict.unexplained:
         pytest.fail(
@@ -74,7 +74,7 @@ def test_the_core_is_the_kernels_own(row: Row, taken: Held) -> None:
             f"rule allows:\n{verdict.text()}",
             pytrace=False,
         )
-    cell = Cell(row=row, method=livedump.METHOD)
+    cell = Cell(row=row, method=LIVEDUMP_METHOD)
     of_copies = [rule for rule in RULES if "copy-" in rule.name or rule.name.startswith("call-")]
     idle = [rule.name for rule in of_copies if rule.surely(cell) and not verdict.fired[rule.name]]
     assert not idle
@@ -94,7 +94,7 @@ def test_the_core_tells_the_truth(row: Row, taken: Held) -> None:
     """Threads by their own numbers, registers, memory: what the program says of itself."""
     if not row.whole:
         pytest.skip("it is cut short by a core limit")
-    found = truth.lies(taken.hold.ours(livedump.METHOD), as_a_copy(taken.hold.facts, row))
+    found = truth.lies(taken.hold.ours(LIVEDUMP_METHOD), as_a_copy(taken.hold.facts, row))
     assert not found, "\n".join(found[:40])
 
 
@@ -110,7 +110,7 @@ def test_gdb_shows_each_thread(row: Row, taken: Held, tools: hold.Tools) -> None
     facts = as_a_copy(taken.hold.facts, row)
     try:
         said = verdicts.multiarch(
-            guests.program(row, tools.build), taken.hold.record.dumps[livedump.METHOD].core
+            guests.program(row, tools.build), taken.hold.record.dumps[LIVEDUMP_METHOD].core
         )
     except verdicts.ToolMissing as error:
         pytest.fail(str(error), pytrace=False)
@@ -149,8 +149,9 @@ REPEATED = tuple(
 )
 def test_no_call_sees_the_dumps(row: Row, tools: hold.Tools) -> None:
     """Calls of each kind that waits end by their event or timeout, with their result."""
+    assert row.guest is not None
     try:
-        done = guests.repeat_live(row, tools.build, dumps=DUMPS)
+        done = guests.repeat_live(row, tools.build, dumps=row.guest.times(DUMPS))
     except (build.NotBuildable, Impossible) as error:
         limits.impossible(row, error)
     assert not done.before.differences(done.after)

@@ -149,6 +149,10 @@ LIMITED = [pytest.param(row, id=row.name) for row in ONCE if row.scenario.name =
 def test_limited(held, method):
     if method == "fork":
         pytest.skip("known limit: it is so")
+@pytest.mark.parametrize("row", ROWS[:1])
+@pytest.mark.method("livedump")
+def test_live(row):
+    pass
 """
 
 
@@ -156,7 +160,7 @@ def test_limited(held, method):
 def test_run_notes_its_cells_and_keeps_what_failed(tmp_path: Path, workers: str) -> None:
     (tmp_path / "conftest.py").write_text(_CONFTEST)
     (tmp_path / "test_rows.py").write_text(_TESTS)
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = method\n")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", workers, "-p", "no:cacheprovider", str(tmp_path)],
         cwd=tmp_path,
@@ -170,6 +174,7 @@ def test_run_notes_its_cells_and_keeps_what_failed(tmp_path: Path, workers: str)
     assert judged == {
         "tls/x86-64:stop": "same",
         "tls/x86-64:fork": "differs",
+        "tls/x86-64:livedump": "true",
         "tls/x86-32:stop": "impossible",
         "tls/x86-32:fork": "impossible",
         "fpu/x86-64:stop": "true",
