@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What /proc/PID/livedump promises about the world around a process: other users, containers,
-limits, and what is left afterwards. As livepromises.py, whose other half this is.
+limits, and what is left afterwards. As livepromises.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""/proc/PID/livedump keeps its promises: functions of lab/inside/livepromises.py and
-liveworld.py, in one guest."""
+"""/proc/PID/livedump keeps its promises: functions of lab/inside/livepromises.py, liveerrors.py
+and liveworld.py, in one guest."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from lab.cache import Cache
 from lab.guest.vm import Guest as Machine
 from lab.host import guests
 from lab.host.asserted import asserted
-from lab.inside import livepromises, liveworld
+from lab.inside import liveerrors, livepromises, liveworld
 from lab.kernels import own, source
 from lab.longform import FULL
-from lab.matrix import OWN, Guest
+from lab.matrix import LIVEDUMP, OWN, Guest
 from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.guest
 
 DOCS = Path(__file__).parents[2] / "docs/livedump.md"
 SERIES = Path(__file__).parents[2] / "packages/livedump-kmod/6.1"
+PROMISES = (*livepromises.CASES, *liveerrors.CASES)
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +145,20 @@ def test_the_command_says_where_the_core_is(architecture: str) -> None:
     assert (doctor["livedump"], doctor["catch"], doctor["auto"]) == (True, False, ["fork", "stop"])
 
 
-@pytest.mark.parametrize("promise", livepromises.CASES, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
 def test_livedump(vm: Machine, promise: Callable[[], None]) -> None:
     asserted(vm, promise)
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [each for each in LIVEDUMP if each.architecture == ARM.name],
+    ids=lambda machine: machine.name,
+    scope="module",
+)
+def test_a_program_whose_format_has_no_cores_is_enoexec(vm: Machine) -> None:
+    """Of the lab's kernels ARM's alone know programs of another format than ELF."""
+    asserted(vm, liveerrors.a_program_whose_format_has_no_cores_is_enoexec)
 
 
 @pytest.mark.alike
