@@ -30,11 +30,14 @@ from lab.inside.livefile import (
     setting,
     subject,
 )
-from lab.inside.process import wait_until
+from lab.inside.process import ScenarioFailed, wait_until
 
 CHURN = Path("/run/churn")
 """Where the host puts churn.c's program."""
 NAMESPACES = Path("/proc/sys/user/max_pid_namespaces")
+SLABS = Path("/sys/kernel/slab")
+SLABINFO = Path("/proc/slabinfo")
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 DEBUG = Path("/sys/kernel/debug")
 
 VICTIMS = {
@@ -163,12 +166,33 @@ def restless(*, mode: str, dumps: int) -> int:
 
 
 def nothing_is_kept(*, dumps: int) -> None:
-    """More dumps than there may be pid namespaces."""
+    """More dumps than there may be pid namespaces; and of no object of the kernel are there more
+    afterwards, as there were if each other dump kept one."""
     with directory() as where, _target(where, "idle") as process:
+        expect("ok", attempt(process.pid, UNLIMITED))
+        before = _objects()
         with setting(NAMESPACES, str(_NAMESPACES)):
             for _ in range(dumps):
-                expect("ok", attempt(process.pid, EMPTY))
+                expect("ok", attempt(process.pid, UNLIMITED))
         assert echo(process)
+        try:
+            wait_until(lambda: not _kept(before, dumps // 2), "the kernel frees what dumps took")
+        except ScenarioFailed as error:
+            raise AssertionError(f"{_kept(before, dumps // 2)}") from error
+
+
+def _objects() -> Counter[str]:
+    """How many objects of each kind the kernel uses, without what processors have set aside."""
+    DROP_CACHES.write_text("2")  # names and inodes
+    for cache in SLABS.iterdir():
+        if not cache.is_symlink():
+            (cache / "shrink").write_text("1")
+    rows = (line.split() for line in SLABINFO.read_text().splitlines()[2:])
+    return Counter({name: int(active) for name, active, *_ in rows})
+
+
+def _kept(before: Counter[str], many: int) -> dict[str, int]:
+    return {name: more for name, more in (_objects() - before).items() if more >= many}
 
 
 # -- a kernel that checks itself -------------------------------------------------------------------

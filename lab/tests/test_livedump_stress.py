@@ -15,7 +15,7 @@ from lab.guest.vm import Guest as Machine
 from lab.host import build, guests, hold
 from lab.host.asserted import asserted
 from lab.inside import livestress
-from lab.longform import DUMPS, FAILURES, FULL, GUEST_DUMPS, KILLS
+from lab.longform import FAILURES, FULL, GUEST_DUMPS, KILLS
 from lab.matrix import DEBUG, LIVEDUMP, Guest
 
 pytestmark = [pytest.mark.guest, pytest.mark.alike]
@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.guest, pytest.mark.alike]
 CHECKED = [machine for machine in LIVEDUMP if machine.kernel == DEBUG]
 DEADLINE = 3600.0 if FULL else 300.0
 CONSOLE_LINES = 1 << 20
+ENOUGH = 100
+"""Dumps that show whether they keep something, beside what else the kernel comes to keep."""
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +48,29 @@ def _call(vm: Machine, function: Callable[..., Any], **arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize("who", livestress.VICTIMS)
-def test_livedump_survives_kills(vm: Machine, who: str) -> None:
+def test_livedump_survives_kills(vm: Machine, machine: Guest, who: str) -> None:
     """Of any who takes part, in whatever phase; and the next dump of the process succeeds."""
-    results = _call(vm, livestress.kill, who=who, rounds=KILLS, seed=7)
-    assert sum(results.values()) == KILLS
+    kills = machine.times(KILLS)
+    results = _call(vm, livestress.kill, who=who, rounds=kills, seed=7)
+    assert sum(results.values()) == kills
     # Some came in time.
     assert who == "manager" or set(results) != {"ok"}, results
 
 
 @pytest.mark.parametrize("mode", livestress.BUSY)
-def test_livedump_is_not_seen_by_a_process_that_never_rests(vm: Machine, mode: str) -> None:
-    assert _call(vm, livestress.restless, mode=mode, dumps=GUEST_DUMPS) > 0
+def test_livedump_is_not_seen_by_a_process_that_never_rests(
+    vm: Machine, machine: Guest, mode: str
+) -> None:
+    assert _call(vm, livestress.restless, mode=mode, dumps=machine.times(GUEST_DUMPS)) > 0
 
 
-def test_livedump_of_several_processes_at_once(vm: Machine) -> None:
-    _call(vm, livestress.together, targets=3, writers=3, rounds=KILLS // 4)
+def test_livedump_of_several_processes_at_once(vm: Machine, machine: Guest) -> None:
+    rounds = machine.times(KILLS) // 4
+    _call(vm, livestress.together, targets=3, writers=3, rounds=rounds)
 
 
-def test_livedump_keeps_no_pid_namespace(vm: Machine) -> None:
-    _call(vm, livestress.nothing_is_kept, dumps=DUMPS)
+def test_livedump_keeps_nothing(vm: Machine) -> None:
+    _call(vm, livestress.nothing_is_kept, dumps=ENOUGH)
 
 
 @pytest.mark.skipif(not CHECKED, reason="needs kernels that fail to order: a part of the long form")
