@@ -100,7 +100,7 @@ def compile_program(
     if library is not None:
         argv += ["-DSCENARIO_CORESNAP", f"-I{_INCLUDE}"]
     content = hashlib.sha256("\0".join(argv).encode())
-    for file in (source, *sorted(SCENARIOS.glob("*.h")), *([library] if library else [])):
+    for file in (source, *sorted(source.parent.glob("*.h")), *([library] if library else [])):
         content.update(file.read_bytes())
     to.mkdir(parents=True, exist_ok=True)
     program = to / f"{source.stem}-{width}-{content.hexdigest()[:16]}"

@@ -5,27 +5,19 @@
 // r   begin anew; says 0
 // m   the longest time between two looks at the clock since then, in ns
 // f   how long a fork() took, in ns
+#include "clock.h"
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 // Commands are looked for this often, for a look is a system call.
 #define LOOKS 256
 #define STACK 65536
-
-static int64_t now(void)
-{
-	struct timespec time;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
 
 static void *sleeper(void *argument)
 {

@@ -26,6 +26,7 @@ VARIANTS: Mapping[str, frozenset[str]] = {
     "no-core": frozenset(architecture.name for architecture in ARCHITECTURES),
     "sme": frozenset({"arm64"}),
     "debug": frozenset({"arm", "x86-64"}),
+    "no-livedump": frozenset({"arm", "x86-64"}),
 }
 """Variants, each with the architectures that have it. The plain kernel is the variant ''."""
 

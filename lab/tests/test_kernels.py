@@ -414,7 +414,9 @@ def test_the_list_says_what_is_built_and_how_to_build_the_rest(
     assert Path(image).read_text() == COREDUMP
     assert run(monkeypatch, "list") == 0
     rows = {tuple(line.split()[:2]): line for line in capsys.readouterr().out.splitlines()[1:]}
-    assert len(rows) == 4 * 2 * 2 + 2 + 2 + 4  # plain and no-core, no-lpae, sme, debug
+    assert (
+        len(rows) == 4 * 2 * 2 + 2 + 2 + 4 + 4
+    )  # plain and no-core, no-lpae, sme, debug, no-livedump
     assert str(Path(image).parent) in rows["x86-64", "own-6.1-no-core"]
     assert "python -m lab.kernels build arm 6.12 no-lpae" in rows["arm", "own-6.12-no-lpae"]
 
