@@ -3,23 +3,47 @@
 
     tox -e bench [-- --write] [--rounds N] [--mebibytes N]
 
-Without --write the tables go to standard output. Wants an idle machine; takes some minutes, four
-times the memory that is named, and gcc, zstd, lz4 and gzip. A goal that is missed is told in the
-table and is no failure: machines differ, and a shared one is never idle.
+Without --write the tables go to standard output; with it also all numbers as JSON to docs/results,
+and the pictures. Wants an idle machine; takes some minutes, four times the memory that is named,
+and gcc, gdb, zstd, lz4 and gzip. A goal that is missed is told in the table and is no failure:
+machines differ, and a shared one is never idle.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
-from lab.bench import compression, pause
+from lab.bench import compression, dumps, pause
+from lab.host.outcomes import checked_out
 from lab.measured import machine, write
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCUMENT = DOCS / "benchmarks.md"
+RESULTS = DOCS / "results"
+PICTURE = DOCS / "images" / "pauses.png"
+
+
+def _keep(sections: dict[str, str], where: str, taken: list[dumps.Taken]) -> None:
+    from lab.bench import plots  # wants matplotlib, which a look at numbers does not
+
+    commit, changed = checked_out()
+    write(DOCUMENT, sections)
+    PICTURE.parent.mkdir(exist_ok=True)
+    plots.pauses(taken, PICTURE)
+    now = datetime.now(UTC)
+    found = {
+        "date": now.isoformat(timespec="seconds"),
+        "commit": commit,
+        "changed": changed,
+        "where": where,
+        "dumps": dumps.to_json(taken),
+    }
+    (RESULTS / f"{now:%Y-%m-%d}-bench.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def main() -> None:
@@ -32,16 +56,18 @@ def main() -> None:
     named = os.environ.get("CORESNAP_BUILD")
     if not named:
         parser.error("set CORESNAP_BUILD to where meson built the library")
-    sections = {"machine": f"{machine()}; {given.rounds} rounds."}
-    parts: dict[str, Callable[[Path, Path, int, int], str]] = {
-        "pause": pause.table_of,
-        "compression": compression.table_of,
-    }
+    where = f"{machine()}; {given.rounds} rounds."
     with tempfile.TemporaryDirectory(dir=os.environ.get("CORESNAP_BENCH_DIRECTORY")) as directory:
-        for name, table_of in parts.items():
-            sections[name] = table_of(Path(named), Path(directory), given.mebibytes, given.rounds)
+        amount = (Path(named), Path(directory), given.mebibytes, given.rounds)
+        taken = dumps.measure(Path(named) / "coresnap-dump", *amount[1:])
+        sections = {
+            "machine": where,
+            "dumps": dumps.table_of(taken),
+            "pause": pause.table_of(*amount),
+            "compression": compression.table_of(*amount),
+        }
     if given.write:
-        write(DOCUMENT, sections)
+        _keep(sections, where, taken)
     print("\n\n".join(sections.values()))
 
 
