@@ -257,6 +257,9 @@ static int make_helper(struct copy *copy, struct remote *remote, struct coresnap
 	int ret = call(remote, copy->target->arch->remote->nr.clone, args, &result, &copy->helper);
 
 	copy->helper_traced = copy->helper != 0;
+	// One that we were not told of needs the page until its end, and unmaps it itself.
+	if (!copy->helper && (remote->lost || (ret == 0 && result > 0)))
+		copy->page = copy->page_size = 0;
 	if (ret == 0)
 		ret = copy->helper ? remote_wait_birth(copy->helper, sys_now_ns() + BIRTH_NS) :
 				     -ECHILD;

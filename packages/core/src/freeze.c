@@ -184,6 +184,13 @@ static int read_registers(struct freeze *freeze, struct thread *thread)
 	return ret < 0 ? (int)ret : 0;
 }
 
+// What a thread is of which the kernel tells no more. An error that it should never give does not say
+// that the thread has ended.
+static enum thread_state without_news(int err)
+{
+	return err == -ESRCH || err == -ECHILD ? THREAD_GONE : THREAD_MISSED;
+}
+
 // Waits until one thread has stopped for us; hands over the signals that arrive meanwhile.
 static void collect_thread(struct freeze *freeze, struct thread *thread)
 {
@@ -201,7 +208,7 @@ static void collect_thread(struct freeze *freeze, struct thread *thread)
 			return;
 		}
 		if (ret < 0 || !WIFSTOPPED(status)) {
-			thread->state = THREAD_GONE;
+			thread->state = ret < 0 ? without_news(ret) : THREAD_GONE;
 			return;
 		}
 		if (status >> 16 != PTRACE_EVENT_STOP) {
@@ -212,9 +219,9 @@ static void collect_thread(struct freeze *freeze, struct thread *thread)
 			continue;
 		}
 		thread->group_stop = WSTOPSIG(status) != SIGTRAP;
-		thread->state = THREAD_STOPPED;
-		if (read_registers(freeze, thread) < 0)
-			thread->state = THREAD_GONE;
+		const int read = read_registers(freeze, thread);
+
+		thread->state = read < 0 ? without_news(read) : THREAD_STOPPED;
 		return;
 	}
 }
@@ -319,6 +326,13 @@ void freeze_write_registers(struct freeze *freeze)
 	}
 }
 
+// The signal that a stopped thread was about to take; 0 if it stopped for another reason: by an
+// interrupt or an event, or in a call that was injected.
+static int signal_of(int status)
+{
+	return status >> 16 || WSTOPSIG(status) == (SIGTRAP | 0x80) ? 0 : WSTOPSIG(status);
+}
+
 static void release_thread(const struct freeze *freeze, struct thread *thread)
 {
 	const pid_t tid = thread->tid;
@@ -332,8 +346,7 @@ static void release_thread(const struct freeze *freeze, struct thread *thread)
 		if (freeze_wait(tid, sys_now_ns() + 2000000, &status) != 1 || !WIFSTOPPED(status))
 			return;
 		STEP();
-		sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0,
-			 status >> 16 == PTRACE_EVENT_STOP ? 0 : WSTOPSIG(status));
+		sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0, signal_of(status));
 		return;
 	}
 	if (thread->state == THREAD_STOPPED)

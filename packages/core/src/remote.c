@@ -94,11 +94,13 @@ int remote_run(pid_t tid, uint64_t deadline_ns, unsigned int syscall_stops, int 
 		int status;
 		long ret = remote_ptrace(PTRACE_SYSCALL, tid, 0, (uintptr_t)signal);
 
+		// Out of our hands, whatever the error is: X is within the call, whose result is going
+		// to be in its registers, or runs.
 		if (ret < 0)
-			return (int)ret;
+			return stop ? -ESRCH : (int)ret;
 		ret = remote_wait(tid, deadline_ns, &status);
 		if (ret <= 0)
-			return ret == 0 ? -ETIMEDOUT : (int)ret;
+			return ret == 0 ? -ETIMEDOUT : -ESRCH;
 		if (!WIFSTOPPED(status))
 			return -ESRCH;
 		signal = 0;
@@ -200,7 +202,9 @@ void remote_end(struct remote *remote)
 	if (remote->lost)
 		return; // only the frame can bring it back
 	if (remote->blocked)
-		remote_set_sigmask(thread->tid, thread->sigmask);
+		remote->lost = remote_set_sigmask(thread->tid, thread->sigmask) < 0;
+	if (remote->lost)
+		return;
 	// Those with which it is going to be detached anyway, should D die before that.
 	if (remote->injected &&
 	    remote_set_gregs(thread->tid, thread->changed ? thread->gregs_out : thread->gregs,

@@ -116,10 +116,17 @@ static inline __attribute__((noreturn)) void sys_unmap_and_exit(void *base, size
 	__builtin_unreachable();
 }
 
+// A build for tests has a function in between, which fails calls and ends processes at them.
+#ifdef CORESNAP_FAULT_POINTS
+long coresnap_fault_point(long nr, long a, long b, long c, long d, long e, long f);
+#else
+#define coresnap_fault_point sys_raw
+#endif
+
 // sys_call(SYS_name, up to six arguments)
 #define sys_call(...) sys_call_pick(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 #define sys_call_pick(nr, a, b, c, d, e, f, ...) \
-	sys_raw((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+	coresnap_fault_point((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 // A 64-bit argument behind an odd number of others. Arm's EABI passes it in an even register and
 // the next one.

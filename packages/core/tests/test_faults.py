@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The target runs on whatever call of the dumper fails, and wherever it is killed.
+
+coresnap-dump-faults is coresnap-dump with a fault at one of its system calls (programs/faults.c):
+the calls of the process that was asked for the dump, and of the one that makes it, which it starts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import living
+import pytest
+import targets
+from living import WIDTHS
+from targets import KINDS, Start, Target
+from toolchain import Width
+
+from coresnap import Core
+from coresnap.errors import Code
+from lab.longform import STEPS_OF_ALL
+from lab.patience import DEADLINE
+
+pytestmark = pytest.mark.host
+
+KILLS = ("before", "after", "caller")
+ERRORS = ("ENOMEM", "EIO", "EPERM", "ESRCH")
+METHODS = ("stop", "fork")
+# The everyday form has some of the calls; of each kind of fault others.
+STRIDE = 1 if STEPS_OF_ALL else 41
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start targets."""
+    with targets.starter() as start_one:
+        yield start_one
+
+
+def dump(target: Target, method: str, to: Path, fault: str) -> subprocess.CompletedProcess[str]:
+    """By the program with the fault; "count" for how many calls there are."""
+    program = living.build() / "tests" / "coresnap-dump-faults"
+    argv: list[str | Path] = [program, "-q", "-m", method, "-o", to, str(target.pid)]
+    environment = os.environ | {"CORESNAP_FAULT": fault}
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=DEADLINE)
+
+
+def descriptors(target: Target) -> int:
+    """How many the target has."""
+    return len(os.listdir(f"/proc/{target.pid}/fd"))
+
+
+def expect_core(to: Path, target: Target, *, whole: bool = True) -> None:
+    """A core of the target under its name; of all of its threads if it is ``whole``."""
+    with Core(to) as core:
+        threads = len(core.threads)
+        assert core.missing_bytes == 0
+    assert threads == target.threads if whole else 0 < threads <= target.threads
+    to.unlink()
+
+
+def check(ran: subprocess.CompletedProcess[str], what: str, to: Path, target: Target) -> None:
+    """What the dumper said and left is right for such an end."""
+    if to.exists():
+        # A thread of which the kernel says that it is gone is gone; and who is killed may have put
+        # the core in its place before.
+        gone = what == "ESRCH" and ran.returncode == Code.OK
+        assert what in KILLS or ran.returncode in (Code.OK, Code.INCOMPLETE)
+        expect_core(to, target, whole=ran.returncode != Code.INCOMPLETE and not gone)
+    else:
+        assert ran.returncode not in (Code.OK, Code.INCOMPLETE)
+    left = os.listdir(to.parent)
+    if ran.returncode == -signal.SIGKILL:
+        assert what in KILLS
+        for name in left:
+            assert name.endswith(".part")
+            (to.parent / name).unlink()
+    else:
+        assert ran.returncode in set(Code) - {Code.USAGE}, ran.stderr
+        assert left == []
+    said = ran.stderr.startswith("coresnap-dump: ")
+    assert said == (ran.returncode > 0), ran.stderr
+
+
+@pytest.mark.parametrize("what", [*KILLS, *ERRORS])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS if STEPS_OF_ALL else ["nanosleep", "busy"])
+@pytest.mark.parametrize("width", WIDTHS if STEPS_OF_ALL else [Width.NATIVE])
+def test_target_runs_on_after_a_fault(
+    width: Width, kind: str, method: str, what: str, start: Start, tmp_path: Path
+) -> None:
+    target = start(kind, width=width)
+    to = tmp_path / "core"
+    pages, before = target.pages(), descriptors(target)
+    calls = int(dump(target, method, to, "count").stdout)
+    to.unlink()
+    assert calls > 100
+    fault = str(getattr(errno, what)) if what in ERRORS else what
+    first = 1 + [*KILLS, *ERRORS].index(what) * STRIDE // (len(KILLS) + len(ERRORS))
+    for at in range(first, calls, STRIDE):
+        ran = dump(target, method, to, f"{fault} {at}")
+        check(ran, what, to, target)
+        target.expect_clean()
+        # All that may be left of a dump by fork, see docs/pausing.md.
+        assert target.pages() <= pages + (method == "fork")
+        assert descriptors(target) == before
+        pages = target.pages()
+    assert dump(target, method, to, "").returncode == Code.OK
+    expect_core(to, target)
+    target.expect_clean()
+    assert (target.pages(), descriptors(target)) == (pages, before)
+    target.finish(excused=r"epoll_wait\b.*\(errno 4\)" if kind == "epoll" else None)
