@@ -64,6 +64,12 @@ enum coresnap_flag {
 	CORESNAP_UNDUMPABLE = 1 << 2,
 	/** Use coresnap_options.filter instead of /proc/PID/coredump_filter. */
 	CORESNAP_FILTER = 1 << 3,
+	/** Use coresnap_options.nice. */
+	CORESNAP_NICE = 1 << 4,
+	/** Use coresnap_options.io_prio. */
+	CORESNAP_IO_PRIO = 1 << 5,
+	/** Use coresnap_options.oom_adj. */
+	CORESNAP_OOM_ADJ = 1 << 6,
 };
 
 /** What a failed call tells. Filled by value: no memory to free. */
@@ -183,6 +189,16 @@ struct coresnap_options {
 	 * results are of the core, before it is compressed, but for bytes_written. */
 	int compression; /* enum coresnap_compression */
 	int level;       /* 0: 3 for zstd, 1 for lz4, 6 for gzip */
+	/* Of what reads, compresses and writes, from the time on at which the target runs again; not
+	 * of the caller's threads, and never while the target stands still. Each holds with its flag,
+	 * and without it what the caller has (with LIVEDUMP 19 and 7). CORESNAP_E_NOT_PERMITTED, with
+	 * the target untouched, if the caller may not have it. */
+	int nice;    /* -20 to 19 (setpriority(2)); below the caller's takes CAP_SYS_NICE */
+	int io_prio; /* 0 to 7, the lowest, of the class best-effort (ioprio_set(2)) */
+	/* When memory runs out: how soon the copy that FORK or LIVEDUMP makes is killed, -17 (never)
+	 * to 15 (first, which it is without CORESNAP_OOM_ADJ), as in /proc/PID/oom_adj. Below that of
+	 * the target takes CAP_SYS_RESOURCE. */
+	int oom_adj;
 };
 
 /** Kinds of output. */

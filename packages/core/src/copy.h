@@ -6,6 +6,7 @@
 #ifndef CORESNAP_COPY_H
 #define CORESNAP_COPY_H
 
+#include <linux/oom.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -25,6 +26,8 @@ struct copy {
 	pid_t helper;         // H's tid; must not appear in the core
 	uint64_t page;        // the mapping that injection left in the target until copy_release()
 	uint64_t page_size;   // its size in bytes; must not appear in the core
+	int oom_score;        // oom_score_adj that G gets, at best
+	bool oom_asked;       // it was asked for: without it there is no core
 	bool strict_timeouts; // as given to restart_calls(); for the second stop in copy_release()
 	// private to the copy_* files
 	struct gadgets gadgets;
@@ -36,7 +39,7 @@ struct copy {
 };
 
 // A copy that does not exist: copy_release() is safe on it.
-#define COPY_NONE ((struct copy){ .mem_fd = -1, .proc_fd = -1 })
+#define COPY_NONE ((struct copy){ .mem_fd = -1, .proc_fd = -1, .oom_score = OOM_SCORE_ADJ_MAX })
 
 // Looks through the code of the running target for what injected calls will run on, so that it need
 // not be done in the pause (about 0.3 ms). Optional, before freeze_stop(); cannot fail: what it
@@ -62,7 +65,7 @@ int must_check copy_create_self(struct copy *copy, struct freeze *freeze,
 				struct coresnap_error *err);
 
 // After the thaw: lets G give back descriptors, cwd and root, and name itself, and opens its
-// memory. Best effort in what the kernel refuses; never fatal to the target.
+// memory; when memory is short G goes first, or as oom_score says. Best effort in what the kernel refuses; never fatal to the target.
 int must_check copy_settle(struct copy *copy, struct coresnap_error *err);
 
 // G's pid, stopped for D, which ptrace(2) can then ask about its memory; 0: it cannot be had. After

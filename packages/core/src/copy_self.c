@@ -34,16 +34,6 @@ enum {
 	MAX_FD = 4096, // where close_range(2) (Linux 5.9) is missing; D has a handful
 };
 
-static void write_score(void)
-{
-	const int fd = sys_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY, 0);
-
-	if (fd >= 0) {
-		(void)sys_retry(SYS_write, fd, "1000", 4);
-		sys_close(fd);
-	}
-}
-
 // Returning ends G.
 static int sleep_as_copy(void *arg)
 {
@@ -54,7 +44,6 @@ static int sleep_as_copy(void *arg)
 	if (sys_call(SYS_getppid) != parent)
 		return 0;
 	sys_call(SYS_prctl, PR_SET_NAME, COPY_NAME);
-	write_score();
 	if (sys_call(SYS_close_range, 0, -1, 0) < 0)
 		for (int fd = 0; fd < MAX_FD; fd++)
 			sys_close(fd);

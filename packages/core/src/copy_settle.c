@@ -117,12 +117,20 @@ static int leave_directories(struct copy *copy)
 	return ret;
 }
 
-static void offer_to_oom(const struct copy *copy)
+static int offer_to_oom(const struct copy *copy, struct coresnap_error *err)
 {
 	const int fd guard(guard_close) = sys_openat(copy->proc_fd, "oom_score_adj", O_WRONLY, 0);
+	char text[16];
+	const int n = error_format(text, sizeof(text), "%d", copy->oom_score);
+	const int ret = fd < 0 ? fd : (int)sys_retry(SYS_write, fd, text, n);
 
-	if (fd >= 0)
-		(void)sys_retry(SYS_write, fd, "1000", 4);
+	if (ret >= 0 || !copy->oom_asked)
+		return 0;
+	err->pid = copy->pid;
+	error_remedy(err, "Leave it out, or run as root");
+	return error_set(err, CORESNAP_E_NOT_PERMITTED, -ret,
+			 "the copy, process %d, cannot be given an oom_score_adj of %d: %s",
+			 copy->pid, copy->oom_score, error_errno_name(-ret));
 }
 
 static int write_names(struct copy *copy)
@@ -163,11 +171,10 @@ int copy_settle(struct copy *copy, struct coresnap_error *err)
 {
 	int ret = copy_open(copy, err);
 
-	if (ret < 0)
+	if (ret == 0)
+		ret = offer_to_oom(copy, err);
+	if (ret < 0 || copy->own_child)
 		return ret;
-	if (copy->own_child)
-		return 0;
-	offer_to_oom(copy);
 	ret = settle(copy);
 	if (ret < 0) {
 		err->pid = copy->pid;

@@ -5,6 +5,7 @@
 
 #include "account.h"
 #include "cleanup.h"
+#include "gentle.h"
 #include "livedump.h"
 #include "procfs.h"
 #include "restart.h"
@@ -99,17 +100,37 @@ static int emit_memory(struct job *job)
 	return ret < 0 ? ret : emit_tags(&job->emit, &job->error);
 }
 
-static int end_core(struct job *job)
+static int write_end(void *arg)
 {
-	int ret = emit_memory(job);
+	struct job *const job = arg;
+	const int ret = emit_tail(&job->emit, &job->error);
 
+	if (ret < 0)
+		return ret;
+	account_limits(job);
+	return sink_finish(&job->sink, &job->memory_fd, &job->error);
+}
+
+// Writes what is left when the target runs: what @write does, and what follows.
+static int end_core(struct job *job, int (*write)(void *arg))
+{
+	int ret = gentle_run(job, write, job, &job->error);
+
+	// The copy tells its tags to its tracer alone.
+	if (ret == 0 && job->result.method == CORESNAP_METHOD_FORK && job->plan.n_tags)
+		job->mem.tracee = copy_tracee(&job->copy);
 	if (ret == 0)
-		ret = emit_tail(&job->emit, &job->error);
-	if (ret == 0) {
-		account_limits(job);
-		ret = sink_finish(&job->sink, &job->memory_fd, &job->error);
-	}
-	return ret;
+		ret = emit_tags(&job->emit, &job->error);
+	return ret < 0 ? ret : gentle_run(job, write_end, job, &job->error);
+}
+
+// Of the memory what is not written yet; also the head, if it is not.
+static int write_memory(void *arg)
+{
+	struct job *const job = arg;
+	const int ret = job->emit.plan ? 0 : begin_core(job);
+
+	return ret < 0 ? ret : emit_extents(&job->emit, job->mem.n, &job->error);
 }
 
 // There is no memory to stage in: the target stands still until everything is written.
@@ -123,7 +144,7 @@ static int write_stopped(struct job *job, size_t written)
 	if (ret < 0)
 		return ret;
 	thaw(job);
-	return end_core(job);
+	return end_core(job, write_memory);
 }
 
 // Copies the extents from number @from on, and the tags of all.
@@ -159,9 +180,7 @@ static int dump_stop(struct job *job)
 	if (ret < 0)
 		return ret;
 	thaw(job);
-	if (staged == 0)
-		ret = begin_core(job);
-	return ret < 0 ? ret : end_core(job);
+	return end_core(job, write_memory);
 }
 
 // What a fork would not carry over is copied while the target is stopped, the rest comes from the
@@ -194,6 +213,21 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 				copy_create(&job->copy, &job->freeze, err);
 }
 
+static int write_copy(void *arg)
+{
+	struct job *const job = arg;
+	int ret = snapmaps_from_copy(&job->snapshot, &job->copy_image, &job->error);
+
+	if (ret == 0)
+		ret = mem_scan(&job->mem, &job->snapshot, MEM_FORKED, &job->error);
+	if (ret < 0)
+		return ret;
+	if (mem_sort(&job->mem) < 0)
+		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM,
+				 "no memory to list the pages");
+	return write_memory(job);
+}
+
 static int dump_copy(struct job *job)
 {
 	struct mem *mem = &job->mem;
@@ -211,18 +245,8 @@ static int dump_copy(struct job *job)
 					   .mem_fd = job->copy.mem_fd,
 					   .arch = job->target.arch };
 	mem->image = &job->copy_image;
-	ret = snapmaps_from_copy(&job->snapshot, &job->copy_image, &job->error);
-	if (ret < 0)
-		return ret;
-	ret = mem_scan(mem, &job->snapshot, MEM_FORKED, &job->error);
-	if (ret < 0)
-		return ret;
-	if (mem_sort(mem) < 0)
-		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM,
-				 "no memory to list the pages");
-	ret = begin_core(job);
-	mem->tracee = job->plan.n_tags ? copy_tracee(&job->copy) : 0;
-	return ret < 0 ? ret : end_core(job);
+	mem->tracee = 0;
+	return end_core(job, write_copy);
 }
 
 static bool tries_copy(const struct job *job)
@@ -344,39 +368,52 @@ static int ask_caller(struct job *job)
 			 job->pid);
 }
 
+struct kernels_turn {
+	struct livedump livedump;
+	struct job *job;
+	struct coresnap_error why;
+};
+
+static int run_livedump(void *arg)
+{
+	struct kernels_turn *const turn = arg;
+	struct job *const job = turn->job;
+	const int ret = livedump_run(&turn->livedump, &turn->why);
+
+	return ret < 0 ? ret : sink_finish(&job->sink, &job->memory_fd, &turn->why);
+}
+
 // The kernel's own dump, which stops nothing that we would have to let go. 1: that was it; 0: another
 // method's turn.
 static int dump_by_kernel(struct job *job)
 {
 	const bool forced = job->options.method == CORESNAP_METHOD_LIVEDUMP;
-	struct livedump livedump = { .target = &job->target,
-				     .arena = &job->arena,
-				     .sink = &job->sink,
-				     .options = &job->options,
-				     .cancel = &job->dumper.cancel,
-				     .progress = &job->progress,
-				     .result = &job->result };
-	struct coresnap_error why = { 0 };
+	struct kernels_turn turn = { .livedump = { .target = &job->target,
+						   .arena = &job->arena,
+						   .sink = &job->sink,
+						   .options = &job->options,
+						   .cancel = &job->dumper.cancel,
+						   .progress = &job->progress,
+						   .result = &job->result },
+				     .job = job };
 
 	if (!forced && (job->options.method != CORESNAP_METHOD_AUTO || job->first_tid ||
 			!livedump_expected(&job->target)))
 		return 0;
-	int ret = livedump_options(&job->options, &why);
+	int ret = livedump_options(&job->options, &turn.why);
 
 	if (ret == 0)
-		ret = livedump_run(&livedump, &why);
-	if (ret == 0)
-		ret = sink_finish(&job->sink, &job->memory_fd, &why);
+		ret = gentle_run(job, run_livedump, &turn, &turn.why);
 	if (ret == 0) {
 		job->result.method = CORESNAP_METHOD_LIVEDUMP;
 		job->mem.bytes_read = job->result.bytes_read;
 		return 1;
 	}
-	if (forced || livedump.began || why.code == CORESNAP_E_CANCELLED) {
-		job->error = why;
+	if (forced || turn.livedump.began || turn.why.code == CORESNAP_E_CANCELLED) {
+		job->error = turn.why;
 		return ret;
 	}
-	account_refusal(job, CORESNAP_METHOD_LIVEDUMP, &why);
+	account_refusal(job, CORESNAP_METHOD_LIVEDUMP, &turn.why);
 	return 0;
 }
 
@@ -385,6 +422,8 @@ static int dump(struct job *job)
 	const struct coresnap_options *options = &job->options;
 	int ret = target_open(&job->target, job->pid, options->flags, &job->error);
 
+	if (ret == 0)
+		ret = gentle_check(job, &job->error);
 	if (ret == 0)
 		ret = dump_by_kernel(job);
 	if (ret == 0)
@@ -421,6 +460,9 @@ int job_run(struct job *job)
 	job->memory_fd = -1;
 	job->copy = COPY_NONE;
 	job->copy.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
+	job->copy.oom_asked = job->options.flags & CORESNAP_OOM_ADJ;
+	if (job->copy.oom_asked)
+		job->copy.oom_score = gentle_oom_score(job->options.oom_adj);
 	job->sink.cancel = (struct sink_cancel){ .check = cancel_check, .arg = job };
 	const int ret = dump(job);
 

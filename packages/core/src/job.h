@@ -37,6 +37,7 @@ struct job {
 	struct copy copy;
 	struct target copy_image; // the copy as a source of bytes
 	struct emit emit;
+	uint8_t *gentle_stack; // once it was needed
 
 	int memory_fd;
 	struct coresnap_result *told; // where C finds the result when D goes on alone

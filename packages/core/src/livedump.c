@@ -222,7 +222,7 @@ static int follow(struct course *course, int file, struct coresnap_error *err)
 
 	if (ret == 0)
 		ret = livedump_writer_start(&course->writer, livedump->arena, file,
-					    course->catch.token, err);
+					    course->catch.token, livedump->options, err);
 	if (ret < 0)
 		return ret;
 	const int pipe = wait_for_core(course, err);

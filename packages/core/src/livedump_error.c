@@ -17,7 +17,7 @@ static const struct refusal refusals[] = {
 	  "try as its user, or as root" },
 	{ EPERM, CORESNAP_E_NOT_PERMITTED,
 	  "it is not dumpable, or more is asked for than you may have (a core limit above its hard "
-	  "limit)",
+	  "limit, a nice value or an oom_adj below its own)",
 	  "try as root, or leave options out" },
 	{ EINPROGRESS, CORESNAP_E_FAILED, "another livedump of it is being taken",
 	  "try again later" },

@@ -37,14 +37,19 @@ struct livedump_writer {
 	int pidfd;  // to be told of its end
 	int file;   // /proc/PID/livedump
 	int parent; // who made it
-	char text[64];
+	char text[96];
 	size_t length;
 	long result; // of the write; set when done is
 	int done;
 };
 
 int must_check livedump_writer_start(struct livedump_writer *writer, struct arena *arena, int file,
-				     uint64_t token, struct coresnap_error *err);
+				     uint64_t token, const struct coresnap_options *options,
+				     struct coresnap_error *err);
+
+// What is written: the token, and what the kernel is asked for besides. Returns its length. Pure.
+size_t livedump_text(char *text, size_t size, uint64_t token,
+		     const struct coresnap_options *options);
 
 bool livedump_writer_over(const struct livedump_writer *writer);
 

@@ -119,23 +119,12 @@ static uint64_t hard_limit(const struct target *target)
 	return *at >= '0' && *at <= '9' ? procfs_number(at, 10, NULL) : UINT64_MAX;
 }
 
-static bool may_raise_limits(void)
-{
-	static const char name[] = "\nCapEff:\t";
-	char text[8192];
-	const char *line = procfs_read(AT_FDCWD, "/proc/self/status", text, sizeof(text)) > 0 ?
-				   strstr(text, name) :
-				   NULL;
-
-	return line && (procfs_number(line + sizeof(name) - 1, 16, NULL) >> CAP_SYS_RESOURCE & 1);
-}
-
 // The token is a core limit, and nothing may be told with more than the process could have.
 static int check_limit(const struct target *target, struct coresnap_error *err)
 {
 	const uint64_t hard = hard_limit(target);
 
-	if (hard >= LIVEDUMP_TOKEN_MOST || may_raise_limits())
+	if (hard >= LIVEDUMP_TOKEN_MOST || procfs_capable(CAP_SYS_RESOURCE))
 		return 0;
 	err->pid = target->pid;
 	error_remedy(err,

@@ -32,8 +32,30 @@ static int writer_main(void *arg)
 	return 0;
 }
 
+size_t livedump_text(char *text, size_t size, uint64_t token,
+		     const struct coresnap_options *options)
+{
+	const struct {
+		unsigned int flag;
+		const char *name;
+		int value;
+	} all[] = {
+		{ CORESNAP_NICE, "sched_prio", options->nice },
+		{ CORESNAP_IO_PRIO, "io_prio", options->io_prio },
+		{ CORESNAP_OOM_ADJ, "oom_adj", options->oom_adj },
+	};
+	int n = error_format(text, size, "core_limit=%llu", (unsigned long long)token);
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (options->flags & all[i].flag)
+			n += error_format(text + n, size - (size_t)n, " %s=%d", all[i].name,
+					  all[i].value);
+	return (size_t)(n + error_format(text + n, size - (size_t)n, "\n"));
+}
+
 int livedump_writer_start(struct livedump_writer *writer, struct arena *arena, int file,
-			  uint64_t token, struct coresnap_error *err)
+			  uint64_t token, const struct coresnap_options *options,
+			  struct coresnap_error *err)
 {
 	uint8_t *const stack = arena_alloc(arena, STACK_SIZE);
 	const int saved_errno = errno;
@@ -42,8 +64,7 @@ int livedump_writer_start(struct livedump_writer *writer, struct arena *arena, i
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory for the dump");
 	writer->file = file;
 	writer->parent = (int)sys_call(SYS_getpid);
-	writer->length = (size_t)error_format(writer->text, sizeof(writer->text),
-					      "core_limit=%llu\n", (unsigned long long)token);
+	writer->length = livedump_text(writer->text, sizeof(writer->text), token, options);
 	// It has the memory and a table of descriptors of its own, like D itself; no signal tells its end.
 	const int pid = clone(writer_main, stack + STACK_SIZE, CLONE_VM, writer);
 	const int why = errno;

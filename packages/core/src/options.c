@@ -55,6 +55,30 @@ static int check_limits(const struct coresnap_options *options, struct coresnap_
 	return 0;
 }
 
+// The ranges of /proc/PID/livedump (docs/livedump.md).
+static int check_priorities(const struct coresnap_options *options, struct coresnap_error *err)
+{
+	const struct {
+		unsigned int flag;
+		const char *name;
+		int value, low, high;
+	} all[] = {
+		{ CORESNAP_NICE, "nice value", options->nice, -20, 19 },
+		{ CORESNAP_IO_PRIO, "I/O priority", options->io_prio, 0, 7 },
+		{ CORESNAP_OOM_ADJ, "oom_adj", options->oom_adj, -17, 15 },
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		if (!(options->flags & all[i].flag) ||
+		    (all[i].value >= all[i].low && all[i].value <= all[i].high))
+			continue;
+		error_remedy(err, "Give one from %d to %d", all[i].low, all[i].high);
+		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no %s of %d", all[i].name,
+				 all[i].value);
+	}
+	return 0;
+}
+
 static int check_notes(const struct coresnap_options *options, struct coresnap_error *err)
 {
 	uint64_t total = 0;
@@ -103,8 +127,9 @@ static int check_compression(struct coresnap_options *options, struct coresnap_e
 int options_read(struct coresnap_options *to, const struct coresnap_options *from,
 		 struct coresnap_error *err)
 {
-	const unsigned int known =
-		CORESNAP_STRICT_TIMEOUTS | CORESNAP_FORCE | CORESNAP_UNDUMPABLE | CORESNAP_FILTER;
+	const unsigned int known = CORESNAP_STRICT_TIMEOUTS | CORESNAP_FORCE | CORESNAP_UNDUMPABLE |
+				   CORESNAP_FILTER | CORESNAP_NICE | CORESNAP_IO_PRIO |
+				   CORESNAP_OOM_ADJ;
 	int ret = copy_known(to, from, err);
 
 	if (ret < 0)
@@ -119,6 +144,8 @@ int options_read(struct coresnap_options *to, const struct coresnap_options *fro
 	if (!to->skips)
 		to->max_skips = 0;
 	ret = check_limits(to, err);
+	if (ret == 0)
+		ret = check_priorities(to, err);
 	if (ret == 0)
 		ret = check_notes(to, err);
 	if (ret == 0 && to->method == CORESNAP_METHOD_LIVEDUMP)

@@ -266,6 +266,17 @@ bool procfs_parse_stat(const char *text, struct procfs_stat *ret)
 	return true;
 }
 
+bool procfs_capable(unsigned int capability)
+{
+	static const char name[] = "\nCapEff:\t";
+	char text[8192];
+	const char *line = procfs_read(AT_FDCWD, "/proc/self/status", text, sizeof(text)) > 0 ?
+				   strstr(text, name) :
+				   NULL;
+
+	return line && (procfs_number(line + sizeof(name) - 1, 16, NULL) >> capability & 1);
+}
+
 uint32_t procfs_map_id(const char *id_map, uint32_t id)
 {
 	while (*id_map) {

@@ -71,6 +71,9 @@ struct procfs_stat {
 // proc(5) "/proc/pid/stat"; false when the text is not one.
 bool procfs_parse_stat(const char *text, struct procfs_stat *ret);
 
+// Has the reader this capability (CAP_* of linux/capability.h) in its user namespace?
+bool procfs_capable(unsigned int capability);
+
 // An id of the reader's user namespace as the target sees it, by the text of /proc/PID/uid_map or
 // gid_map; 65534 when it has no mapping (from_kuid_munged).
 uint32_t procfs_map_id(const char *id_map, uint32_t id);

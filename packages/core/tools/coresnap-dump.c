@@ -35,8 +35,12 @@ static const char help[] =
 	"      --stop-timeout S    seconds to wait for threads to stop (default 1)\n"
 	"      --max-size N        cut the core after N bytes\n"
 	"      --keep small-first  with --max-size: shorten the largest segments instead\n"
-	"      --core-limit N      stop where the kernel would with RLIMIT_CORE of N bytes\n"
+	"      --core-limit N      stop where the kernel would with RLIMIT_CORE of N bytes;\n"
+	"                          unlimited, the default: do not\n"
 	"      --compress NAME[:LEVEL]  by zstd, lz4 or gzip\n"
+	"      --nice N            nice value, -20 to 19, once the process runs again\n"
+	"      --io-prio N         I/O priority then, 0 to 7, the lowest\n"
+	"      --oom-adj N         -17 to 15: how soon copy and dumper die for want of memory\n"
 	"      --undumpable        dump also what the kernel would refuse to dump\n"
 	"  -f, --force             replace an existing file\n"
 	"      --json              tell what was done as one JSON object on standard output\n"
@@ -88,6 +92,15 @@ static bool parse_number(const char *text, int base, uint64_t *ret)
 static int parse_size(const char *text, uint64_t *ret)
 {
 	return parse_number(text, 10, ret) && *ret ? -1 : usage("no number of bytes", text);
+}
+
+// As the kernel's /proc/PID/livedump understands it.
+static int parse_limit(const char *text, uint64_t *ret)
+{
+	if (strcmp(text, "unlimited") != 0)
+		return parse_size(text, ret);
+	*ret = 0;
+	return -1;
 }
 
 static bool parse_seconds(const char *text, uint64_t *ret_ns)
@@ -142,11 +155,48 @@ enum {
 	OPT_KEEP,
 	OPT_CORE_LIMIT,
 	OPT_COMPRESS,
+	OPT_NICE,
+	OPT_IO_PRIO,
+	OPT_OOM_ADJ,
 	OPT_UNDUMPABLE,
 	OPT_JSON,
 	OPT_HELP,
 	OPT_VERSION
 };
+
+// -1: go on; else the exit code.
+static int parse_priority(int option, struct coresnap_options *ret)
+{
+	const struct {
+		int option;
+		const char *wrong;
+		int low, high;
+		unsigned int flag;
+		int *value;
+	} all[] = {
+		{ OPT_NICE, "no nice value from -20 to 19", -20, 19, CORESNAP_NICE, &ret->nice },
+		{ OPT_IO_PRIO, "no I/O priority from 0 to 7", 0, 7, CORESNAP_IO_PRIO,
+		  &ret->io_prio },
+		{ OPT_OOM_ADJ, "no oom_adj from -17 to 15", -17, 15, CORESNAP_OOM_ADJ,
+		  &ret->oom_adj },
+	};
+	const size_t n = sizeof(all) / sizeof(all[0]);
+	size_t i = 0;
+	char *end;
+
+	while (i < n && all[i].option != option)
+		i++;
+	if (i == n)
+		return -1;
+	errno = 0;
+	const long value = strtol(optarg, &end, 10);
+
+	if (end == optarg || *end != '\0' || errno || value < all[i].low || value > all[i].high)
+		return usage(all[i].wrong, optarg);
+	ret->flags |= all[i].flag;
+	*all[i].value = (int)value;
+	return -1;
+}
 
 static const struct option long_options[] = {
 	{ "output", required_argument, NULL, 'o' },
@@ -159,6 +209,9 @@ static const struct option long_options[] = {
 	{ "keep", required_argument, NULL, OPT_KEEP },
 	{ "core-limit", required_argument, NULL, OPT_CORE_LIMIT },
 	{ "compress", required_argument, NULL, OPT_COMPRESS },
+	{ "nice", required_argument, NULL, OPT_NICE },
+	{ "io-prio", required_argument, NULL, OPT_IO_PRIO },
+	{ "oom-adj", required_argument, NULL, OPT_OOM_ADJ },
 	{ "undumpable", no_argument, NULL, OPT_UNDUMPABLE },
 	{ "force", no_argument, NULL, 'f' },
 	{ "json", no_argument, NULL, OPT_JSON },
@@ -202,7 +255,7 @@ static int parse_option(int option, struct arguments *args)
 		return strcmp(optarg, "small-first") == 0 ? -1 :
 							    usage("no order of keeping", optarg);
 	case OPT_CORE_LIMIT:
-		return parse_size(optarg, &options->core_limit);
+		return parse_limit(optarg, &options->core_limit);
 	case OPT_TIMEOUT:
 		return parse_seconds(optarg, &options->stop_timeout_ns) ?
 			       -1 :
@@ -223,7 +276,7 @@ static int parse_option(int option, struct arguments *args)
 		printf("coresnap-dump %s\n", coresnap_version());
 		return 0;
 	default:
-		return -1;
+		return parse_priority(option, options);
 	}
 }
 
@@ -358,6 +411,25 @@ static int failed(const struct coresnap_error *error)
 								    error->code;
 }
 
+// The library does this to the copy alone, since the dumper's score is that of who asks for the dump.
+// This program is there for nothing else. The numbers are converted as there.
+static int offer_to_oom(int oom_adj)
+{
+	struct coresnap_error error = { .remedy = "Give a higher one, or run as root" };
+	FILE *const file = fopen("/proc/self/oom_score_adj", "w");
+	const int score = oom_adj == 15 ? 1000 : oom_adj * 1000 / 17;
+	bool failing = !file || fprintf(file, "%d", score) < 0;
+
+	if (file && fclose(file) != 0)
+		failing = true;
+	if (!failing)
+		return CORESNAP_OK;
+	error.code = errno == EACCES ? CORESNAP_E_NOT_PERMITTED : CORESNAP_E_FAILED;
+	snprintf(error.what, sizeof(error.what), "the oom_adj %d cannot be had here: %s", oom_adj,
+		 strerror(errno));
+	return failed(&error);
+}
+
 static int dump(struct arguments *args)
 {
 	struct coresnap_result result = { .size = sizeof(result) };
@@ -392,6 +464,12 @@ int main(int argc, char **argv)
 
 	if (code >= 0)
 		return code;
+	if (args.options.flags & CORESNAP_OOM_ADJ) {
+		const int refused = offer_to_oom(args.options.oom_adj);
+
+		if (refused)
+			return refused;
+	}
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);

@@ -66,9 +66,24 @@ static void unknown_values(pid_t pid)
 		printf("method_%d %d\n", methods[i], dump(pid, &options, NULL));
 	}
 	options.method = CORESNAP_METHOD_AUTO;
-	for (int bit = 4; bit < 32; bit += 9) {
+	for (int bit = 7; bit < 32; bit += 8) {
 		options.flags = 1u << bit;
 		printf("flag_%d %d\n", bit, dump(pid, &options, NULL));
+	}
+	const struct coresnap_options gentle[] = {
+		{ .flags = CORESNAP_NICE, .nice = 20 },
+		{ .flags = CORESNAP_NICE, .nice = -21 },
+		{ .flags = CORESNAP_IO_PRIO, .io_prio = 8 },
+		{ .flags = CORESNAP_IO_PRIO, .io_prio = -1 },
+		{ .flags = CORESNAP_OOM_ADJ, .oom_adj = 16 },
+		{ .flags = CORESNAP_OOM_ADJ, .oom_adj = -18 },
+		{ .nice = 20, .io_prio = 8, .oom_adj = 16 }, // nothing is asked for
+	};
+
+	for (size_t i = 0; i < sizeof(gentle) / sizeof(gentle[0]); i++) {
+		options = gentle[i];
+		options.size = sizeof(options);
+		printf("gentle_%zu %d\n", i, dump(pid, &options, NULL));
 	}
 	output.kind = 3;
 	printf("output %d\n", coresnap_dump(pid, &output, NULL, NULL, NULL));

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A dump at the priorities that were asked for: who has them, when, and who never has.
+
+What writes is a thread of the dumper, which lives as long as the target runs and the core is
+written; it is looked at while a pipe that nobody reads holds the dump.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import living
+import pytest
+from living import NOBODY, WIDTHS, Held, Subject, needs_root
+from toolchain import Width
+
+from lab.patience import DEADLINE
+
+pytestmark = pytest.mark.host
+
+NOT_PERMITTED = 4
+NICE, IO_PRIO, OOM_ADJ = 7, 6, 3
+GENTLE = ("--nice", str(NICE), "--io-prio", str(IO_PRIO), "--oom-adj", str(OOM_ADJ))
+OOM_SCORE = OOM_ADJ * 1000 // 17
+CAP_SYS_RESOURCE = 24
+
+
+@dataclass(frozen=True)
+class Priorities:
+    """Of a thread."""
+
+    nice: int
+    io: str  # as ionice(1) prints it
+
+
+ASKED = Priorities(NICE, f"best-effort: prio {IO_PRIO}")
+
+
+def priorities(tid: int) -> Priorities:
+    """The priorities of a thread, of whatever process."""
+    ionice = subprocess.run(
+        [living.need("ionice"), "-p", str(tid)], capture_output=True, text=True, check=True
+    )
+    return Priorities(os.getpriority(os.PRIO_PROCESS, tid), ionice.stdout.strip())
+
+
+def of_threads(pid: int) -> dict[int, Priorities]:
+    """Those of each thread of a process."""
+    return {tid: priorities(tid) for tid in living.threads(pid)}
+
+
+def score(pid: int) -> int:
+    """When the process is killed for want of memory."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def dumper_of(pid: int) -> int:
+    """The process that does the work for the one that asked for it."""
+    (found,) = (
+        child for child in living.children(pid) if living.status(child, "Name") == "coresnap-dumper"
+    )
+    return found
+
+
+def writers(dumper: int) -> list[Priorities]:
+    """Of the threads of the dumper but the one that holds the target."""
+    return [priorities for tid, priorities in of_threads(dumper).items() if tid != dumper]
+
+
+@pytest.fixture(params=WIDTHS)
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    with Subject(living.program("world", request.param)) as started:
+        started.tell("threads", 2)
+        yield started
+
+
+@pytest.fixture
+def native() -> Iterator[Subject]:
+    with Subject(living.program("world", Width.NATIVE)) as started:
+        yield started
+
+
+LARGE = """
+import mmap, os
+kept = []
+for protection in 0, mmap.PROT_EXEC:
+    kept.append(
+        mmap.mmap(
+            -1, 16 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+            prot=mmap.PROT_READ | mmap.PROT_WRITE | protection,
+        )
+    )
+    kept[-1].write(os.urandom(16 << 20))
+print(flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def large() -> Iterator[int]:
+    """A process with two mappings that pipes do not hold, and compression does not make smaller."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LARGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stdout
+        assert process.stdout.readline() == b"\n"
+        yield process.pid
+        process.stdin.write(b"\n")
+
+
+# -- who has them --------------------------------------------------------------------------------
+
+
+def test_writer_and_copy_have_what_was_asked_for(subject: Subject) -> None:
+    usual = of_threads(subject.pid), score(subject.pid)
+    before = living.footprint(subject.pid)
+    with Held(subject.pid, "-m", "fork", *GENTLE) as held:
+        dumper = dumper_of(held.process.pid)
+        assert writers(dumper) == [ASKED]
+        # It will hold the target once more, for which it must not be slow.
+        assert priorities(dumper) == priorities(os.getpid())
+        assert priorities(held.process.pid) == priorities(os.getpid())
+        assert score(held.copy) == score(held.process.pid) == OOM_SCORE
+        now = of_threads(subject.pid)
+        assert {tid: now[tid] for tid in usual[0]} == usual[0]
+        assert score(subject.pid) == usual[1]
+        assert held.finish() == 0
+    living.until_undisturbed(subject, before)
+    assert (of_threads(subject.pid), score(subject.pid)) == usual
+
+
+def test_a_copy_goes_first_if_nothing_is_said(native: Subject) -> None:
+    with Held(native.pid, "-m", "fork") as held:
+        assert score(held.copy) == 1000
+        assert score(held.process.pid) == score(os.getpid())
+        assert writers(dumper_of(held.process.pid)) == []
+        assert held.finish() == 0
+
+
+def test_what_is_staged_is_written_gently(native: Subject) -> None:
+    with Held(native.pid, "-m", "stop", *GENTLE) as held:
+        assert living.status(native.pid, "TracerPid") == "0"
+        assert writers(dumper_of(held.process.pid)) == [ASKED]
+        assert held.finish() == 0
+
+
+def test_nothing_is_gentle_while_the_target_stands_still(native: Subject) -> None:
+    with Held(native.pid, "-m", "stop", "--stage-budget", "1", *GENTLE) as held:
+        dumper = dumper_of(held.process.pid)
+        assert living.status(native.pid, "TracerPid") == str(dumper)
+        assert of_threads(dumper) == {dumper: priorities(os.getpid())}
+        assert held.finish() == 0
+
+
+def test_compressing_is_gentle(large: int) -> None:
+    with Held(large, "-m", "fork", "--compress", "zstd", *GENTLE) as held:
+        found = writers(dumper_of(held.process.pid))
+        assert len(found) > 1
+        assert set(found) == {ASKED}
+        assert held.finish() == 0
+
+
+def test_compressing_becomes_gentle_when_the_target_runs(large: int) -> None:
+    budget = 24 << 20  # for one of the mappings; the other is written before that
+    how = ("-m", "stop", "--stage-budget", str(budget), "--compress", "zstd")
+    with Held(large, *how, *GENTLE) as held:
+        dumper = dumper_of(held.process.pid)
+        assert {each.nice for each in writers(dumper)} == {priorities(os.getpid()).nice}
+        while living.status(large, "TracerPid") != "0":
+            assert held.pipe.read(4096)
+        end = time.monotonic() + DEADLINE
+        while {each.nice for each in writers(dumper)} != {NICE}:
+            assert time.monotonic() < end
+        assert held.finish() == 0
+
+
+def test_an_idle_dumper_stays_idle(large: int) -> None:
+    argv: list[str | Path] = [living.need("ionice"), "-c", "idle", living.tool()]
+    argv += ["-q", "-o", "-", *GENTLE, str(large)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout
+        assert process.stdout.read(4) == b"\x7fELF"
+        assert writers(dumper_of(process.pid)) == [Priorities(NICE, "idle")]
+        with open(os.devnull, "wb") as rest:
+            shutil.copyfileobj(process.stdout, rest)
+    assert process.returncode == 0
+
+
+# -- who may not ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that everybody may use, with the programs in it."""
+    with tempfile.TemporaryDirectory(prefix="coresnap-") as name:
+        place = Path(name)
+        place.chmod(0o777)
+        shutil.copy(living.program("world"), place / "world")
+        shutil.copy(living.tool(), place / "coresnap-dump")
+        yield place
+
+
+def woken(subject: Subject) -> str:
+    """How often it was, now that it sleeps; a stop would wake it."""
+    end = time.monotonic() + DEADLINE
+    while Path(f"/proc/{subject.pid}/syscall").read_text().startswith("running"):
+        assert time.monotonic() < end
+    return living.status(subject.pid, "voluntary_ctxt_switches")
+
+
+def refused(public: Path, subject: Subject, *options: str, sign: str) -> None:
+    """A dump by nobody that ends before the subject is touched."""
+    before = living.footprint(subject.pid), woken(subject)
+    done = living.run_tool(
+        *options, "-o", public / "core", str(subject.pid),
+        program=public / "coresnap-dump", user=NOBODY, group=NOBODY, extra_groups=[],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NICE, (0, 0)),
+    )  # fmt: skip
+    assert done.returncode == NOT_PERMITTED, done.stderr
+    assert re.fullmatch(rf"coresnap-dump: .*{sign}.*\n", done.stderr)
+    assert (living.footprint(subject.pid), woken(subject)) == before
+    assert not (public / "core").exists()
+
+
+@needs_root
+def test_a_higher_priority_takes_a_privilege(public: Path) -> None:
+    with Subject(public / "world", user=NOBODY) as subject:
+        for method in ("auto", "fork", "stop"):
+            refused(public, subject, "-m", method, "--nice", "-1", sign="nice value -1.*ulimit -e")
+
+
+@needs_root
+def test_a_copy_that_outlives_its_target_takes_a_privilege(public: Path) -> None:
+    with Subject(public / "world", user=NOBODY) as subject:
+        Path(f"/proc/{subject.pid}/oom_score_adj").write_text("500")
+        refused(
+            public, subject, "-m", "fork", "--oom-adj", "1", sign="below the 500.*CAP_SYS_RESOURCE"
+        )
+        # The method stop makes no copy.
+        core = public / "stop"
+        done = living.run_tool("-m", "stop", "--oom-adj", "1", "-o", core, str(subject.pid))
+        assert (done.returncode, core.exists()) == (0, True), done.stderr
+
+
+@needs_root
+def test_who_may_have_a_higher_priority_has_it(native: Subject) -> None:
+    with Held(native.pid, "-m", "fork", "--nice", "-5", "--io-prio", "0") as held:
+        assert writers(dumper_of(held.process.pid)) == [Priorities(-5, "best-effort: prio 0")]
+        assert held.finish() == 0
+
+
+def test_the_limit_of_livedump_is_understood(native: Subject, tmp_path: Path) -> None:
+    for name, limit in ("some", "4096"), ("all", "unlimited"):
+        core = tmp_path / name
+        done = living.run_tool("-q", "--core-limit", limit, "-o", core, str(native.pid))
+        assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "some").stat().st_size <= 8192 < (tmp_path / "all").stat().st_size
+
+
+def test_a_dumper_below_its_own_score_is_refused(native: Subject) -> None:
+    if int(living.status(os.getpid(), "CapEff"), 16) >> CAP_SYS_RESOURCE & 1:
+        pytest.skip("with CAP_SYS_RESOURCE it is not")
+    done = living.run_tool("-o", "-", "--oom-adj", "-17", str(native.pid), timeout=DEADLINE)
+    assert done.returncode == NOT_PERMITTED
+    assert re.fullmatch(r"coresnap-dump: the oom_adj -17 cannot be had .*\n", done.stderr)
