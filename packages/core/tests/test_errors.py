@@ -114,6 +114,9 @@ def test_an_extension_of_another_version_is_refused_at_import() -> None:
         {"compression": "gzip", "level": 10},
         {"compression": "gzip", "level": 0},
         {"level": 3},
+        {"nice": 20},
+        {"io_prio": -1},
+        {"oom_adj": -18},
     ],
     ids=str,
 )

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import pytest
 from living import NOBODY, WIDTHS, Held, Subject, needs_root
 from toolchain import Width
 
+import coresnap
 from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
@@ -194,6 +196,41 @@ def test_an_idle_dumper_stays_idle(large: int) -> None:
         with open(os.devnull, "wb") as rest:
             shutil.copyfileobj(process.stdout, rest)
     assert process.returncode == 0
+
+
+# -- the program that calls the library ----------------------------------------------------------
+
+
+def held_open(pid: int | None, oom_adj: int) -> tuple[int, int]:
+    """A dump that this process asks for, held: scores of its copy, and of this process."""
+    own = of_threads(os.getpid())
+    with coresnap.open_stream(
+        pid, method="fork", nice=NICE, io_prio=IO_PRIO, oom_adj=oom_adj
+    ) as stream:
+        stream.read(1)
+        dumper = dumper_of(os.getpid())
+        now = of_threads(os.getpid())
+        assert {tid: now[tid] for tid in own} == own
+        assert set(now.values()) == {priorities(threading.get_native_id())}
+        assert writers(dumper) == [ASKED]
+        (copy,) = filter(living.is_copy, living.children(dumper if pid is None else pid))
+        scores = score(copy), score(os.getpid())
+        while stream.read(1 << 20):
+            pass
+    assert {tid: priorities(tid) for tid in own} == own
+    return scores
+
+
+def test_its_threads_and_its_score_are_its_own(large: int) -> None:
+    before = score(os.getpid())
+    assert held_open(large, OOM_ADJ) == (OOM_SCORE, before)
+    assert score(os.getpid()) == before
+
+
+def test_likewise_when_it_dumps_itself() -> None:
+    before = score(os.getpid())
+    assert held_open(None, OOM_ADJ) == (OOM_SCORE, before)
+    assert held_open(None, 15) == (1000, before)
 
 
 # -- who may not ---------------------------------------------------------------------------------

@@ -110,6 +110,9 @@ class Options:
     notes: tuple[tuple[bytes, int, bytes], ...]
     compression: Compression
     level: int
+    nice: int | None
+    io_prio: int | None
+    oom_adj: int | None
 
 
 class Dump:
@@ -272,6 +275,12 @@ def _options(options: Options, skips: Any, notes: Any) -> Any:
         flags |= lib.CORESNAP_UNDUMPABLE
     if options.filter is not None:
         flags |= lib.CORESNAP_FILTER
+    if options.nice is not None:
+        flags |= lib.CORESNAP_NICE
+    if options.io_prio is not None:
+        flags |= lib.CORESNAP_IO_PRIO
+    if options.oom_adj is not None:
+        flags |= lib.CORESNAP_OOM_ADJ
     return ffi.new(
         "struct coresnap_options *",
         {
@@ -290,6 +299,9 @@ def _options(options: Options, skips: Any, notes: Any) -> Any:
             "n_notes": len(options.notes),
             "compression": COMPRESSIONS[options.compression],
             "level": options.level,
+            "nice": options.nice or 0,
+            "io_prio": options.io_prio or 0,
+            "oom_adj": options.oom_adj or 0,
         },
     )
 

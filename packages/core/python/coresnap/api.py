@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 from ._ffi import Dump, Options, Output
 from .errors import UsageError
+from .livedump import in_range
 from .result import Compression, DumpResult, Keep, Method, Progress
 from .stream import DumpStream
 
@@ -45,6 +46,9 @@ def dump(
     notes: Sequence[OwnNote] = (),
     compression: Compression | str = Compression.NONE,
     level: int | None = None,
+    nice: int | None = None,
+    io_prio: int | None = None,
+    oom_adj: int | None = None,
     on_stopped: Callable[[], bool | None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpResult:
@@ -71,6 +75,11 @@ def dump(
     ``notes``: notes of one's own, behind the kernel's.
     ``compression``, ``level``: compress the core while it is written; Core() reads such files, too.
     The limits and sizes are those of the core before that, but for the result's bytes_written.
+    ``nice``, ``io_prio``: nice value (-20 to 19) and I/O priority (0 to 7, the lowest) of what
+    reads and writes, from the time on at which the target runs again; threads of this process
+    keep theirs.
+    ``oom_adj``: how soon the copy that method fork makes is killed when memory runs out, -17 to 15;
+    15, first.
     ``on_stopped``: called once when all threads of the target stand still, in a thread of its own;
     the pause lasts until it returns. False, or what it raises, gives the dump up.
     ``on_progress``: called in this thread about every 20 ms; a short dump may never call it. What
@@ -98,6 +107,9 @@ def dump(
         notes=tuple(map(_note, notes)),
         compression=_compression(compression),
         level=_level(level),
+        nice=in_range("nice", nice),
+        io_prio=in_range("io_prio", io_prio),
+        oom_adj=in_range("oom_adj", oom_adj),
     )
     number = _pid(pid)
     if number == os.getpid():
@@ -121,6 +133,9 @@ def dump_self(
     notes: Sequence[OwnNote] = (),
     compression: Compression | str = Compression.NONE,
     level: int | None = None,
+    nice: int | None = None,
+    io_prio: int | None = None,
+    oom_adj: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpResult:
     """Write an ELF core of this process, all threads included; the calling thread comes first.
@@ -144,6 +159,9 @@ def dump_self(
         notes=tuple(map(_note, notes)),
         compression=_compression(compression),
         level=_level(level),
+        nice=in_range("nice", nice),
+        io_prio=in_range("io_prio", io_prio),
+        oom_adj=in_range("oom_adj", oom_adj),
     )
     return Dump(on_progress).run(None, _output(to), options)
 
@@ -163,6 +181,9 @@ def open_stream(
     notes: Sequence[OwnNote] = (),
     compression: Compression | str = Compression.NONE,
     level: int | None = None,
+    nice: int | None = None,
+    io_prio: int | None = None,
+    oom_adj: int | None = None,
     on_stopped: Callable[[], bool | None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DumpStream:
@@ -189,6 +210,9 @@ def open_stream(
         notes=tuple(map(_note, notes)),
         compression=_compression(compression),
         level=_level(level),
+        nice=in_range("nice", nice),
+        io_prio=in_range("io_prio", io_prio),
+        oom_adj=in_range("oom_adj", oom_adj),
     )
     if pid is not None and (other := _pid(pid)) != os.getpid():
         return DumpStream(other, options, Dump(on_progress, on_stopped))

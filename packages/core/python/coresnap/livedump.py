@@ -6,6 +6,7 @@ it writes those of crashes; nothing of it is copied or removed here.
 """
 
 import errno
+import operator
 import os
 import re
 import subprocess
@@ -30,6 +31,7 @@ UNLIMITED = 2**64 - 1
 """A ``core_limit`` that is none."""
 _RANGES = {
     "core_limit": (0, UNLIMITED),
+    "nice": (-20, 19),
     "sched_prio": (-20, 19),
     "io_prio": (0, 7),
     "oom_adj": (-17, 15),
@@ -80,11 +82,7 @@ def livedump(
         "io_prio": io_prio,
         "oom_adj": oom_adj,
     }
-    options = {name: value for name, value in asked.items() if value is not None}
-    for name, value in options.items():
-        low, high = _RANGES[name]
-        if not low <= value <= high:
-            raise UsageError(f"{name} is {value}, which is not from {low} to {high}", pid=pid)
+    options = {name: in_range(name, value) for name, value in asked.items() if value is not None}
     descriptor = _opened(pid)
     try:
         handler, path = _place(pid)
@@ -95,6 +93,16 @@ def livedump(
         os.close(descriptor)
     new = [file for file in files(path, pid) if file not in before] if handler is None else []
     return LivedumpResult(pid=pid, core=_seen_from_here(new[0]) if new else None, handler=handler)
+
+
+def in_range(name: str, value: int | None) -> int | None:
+    """The value of an option, if it may have it. Raises UsageError if not."""
+    low, high = _RANGES[name]
+    if value is not None and not low <= operator.index(value) <= high:
+        raise UsageError(
+            f"{name} is {value}, which is not from {low} to {high}", remedy="leave it out"
+        )
+    return value
 
 
 def _opened(pid: int) -> int:

@@ -31,6 +31,9 @@ enum coresnap_flag {
 	CORESNAP_FORCE,
 	CORESNAP_UNDUMPABLE,
 	CORESNAP_FILTER,
+	CORESNAP_NICE,
+	CORESNAP_IO_PRIO,
+	CORESNAP_OOM_ADJ,
 	...
 };
 
@@ -118,6 +121,9 @@ struct coresnap_options {
 	size_t n_notes;
 	int compression;
 	int level;
+	int nice;
+	int io_prio;
+	int oom_adj;
 	...;
 };
 
