@@ -465,7 +465,8 @@ def test_options_that_make_no_sense(command: Command, target: Program) -> None:
         ("--stop-timeout", "nan"), ("--stage-budget", "1.5"), ("--what",), ("-n", "x"),
         ("--max-size", "0"), ("--max-size", "-1"), ("--keep", "small-first"), ("--keep", "x"),
         ("--core-limit", "100"), ("--note", "a"), ("--note", "a:b:c"), ("--note", "a:1:nosuch"),
-        ("--note", f"a:{1 << 32}:/dev/null"),
+        ("--note", f"a:{1 << 32}:/dev/null"), ("--nice", "20"), ("--io-prio", "-1"),
+        ("--oom-adj", "16"), ("--oom-adj", "first"),
     ):  # fmt: skip
         done = command("dump", target.pid, *arguments)
         assert done.code == ExitCode.USAGE, arguments

@@ -327,6 +327,8 @@ def test_limits_are_told(tmp_path: Path) -> None:
         done = command("dump", target.pid, "-o", "limited", "--core-limit", "4K")
         harmless(done)
         assert (tmp_path / "limited").stat().st_size <= 4 << 10
+        harmless(command("dump", target.pid, "-o", "whole", "--core-limit", "unlimited"))
+        assert (tmp_path / "whole").stat().st_size > 1 << 20
 
 
 def test_notes_and_the_command_while_stopped(tmp_path: Path) -> None:
@@ -344,6 +346,17 @@ def test_notes_and_the_command_while_stopped(tmp_path: Path) -> None:
     with coresnap.Core(tmp_path / "core") as core:
         note = core.notes[-1]
         assert (note.owner, note.type, note.desc) == ("example.org", 7, b"built on monday\n")
+
+
+def test_a_gentle_dump(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    gentle = ("--nice", 5, "--io-prio", 7, "--oom-adj", 3)
+    score = "cat /proc/self/oom_score_adj >score"
+    with started("target") as target:
+        harmless(command("dump", target.pid, "-o", "core", *gentle, "--on-stopped", score))
+    # The command's own, which its children have, too.
+    assert (tmp_path / "score").read_text() == f"{3 * 1000 // 17}\n"
+    harmless(command("info", "core"))
 
 
 @pytest.mark.parametrize("how", ["zstd", "lz4:-10", "gzip:1"])

@@ -15,7 +15,12 @@ from coresnap_cli.escape import printable
 from coresnap_cli.exit_codes import ExitCode
 
 # What `dump` may be told with a core that it does not get to see.
-_MEANT = frozenset({"pids", "name", "method", "core_limit", "as_json", "progress", "quiet"})
+_MEANT = frozenset(
+    {
+        *("pids", "name", "method", "core_limit", "nice", "io_prio", "oom_adj"),
+        *("as_json", "progress", "quiet"),
+    }
+)
 
 
 def refuse_options(ctx: click.Context) -> None:
@@ -32,10 +37,17 @@ def refuse_options(ctx: click.Context) -> None:
             )
 
 
-def dump(pid: int, core_limit: int | None) -> dict[str, Any]:
+def dump(pid: int, options: dict[str, Any]) -> dict[str, Any]:
     """Let the kernel dump, without a limit unless one is given; the fields for --json."""
-    limit = coresnap.UNLIMITED if core_limit is None else core_limit
-    return shown(coresnap.livedump(pid, core_limit=limit))
+    limit = options["core_limit"]
+    result = coresnap.livedump(
+        pid,
+        core_limit=coresnap.UNLIMITED if limit is None else limit,
+        sched_prio=options["nice"],
+        io_prio=options["io_prio"],
+        oom_adj=options["oom_adj"],
+    )
+    return shown(result)
 
 
 def shown(result: coresnap.LivedumpResult) -> dict[str, Any]:

@@ -47,6 +47,11 @@ def limit(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     return coresnap.UNLIMITED if value == "unlimited" else number(ctx, param, value)
 
 
+def core_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """A positive number of bytes, or `unlimited`, which is none."""
+    return None if value == "unlimited" else size(ctx, param, value)
+
+
 def notes(
     _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 ) -> list[tuple[str, int, bytes]]:

@@ -88,7 +88,7 @@ Examples:
     help="With --max-size: the beginning of the file, or the smaller segments whole.",
 )  # fmt: skip
 @click.option(
-    "--core-limit", callback=units.size, metavar="BYTES",
+    "--core-limit", callback=units.core_limit, metavar="BYTES|unlimited",
     help="Stop where the kernel would with this limit (ulimit -c), which counts no holes.",
 )  # fmt: skip
 @click.option(
@@ -98,6 +98,18 @@ Examples:
 @click.option(
     "--compress", "compress", callback=units.compression, metavar="NAME[:LEVEL]",
     help="Compress by zstd, lz4 or gzip, as zstd:3.",
+)  # fmt: skip
+@click.option(
+    "--nice", type=click.IntRange(-20, 19), metavar="NICE",
+    help="Nice value, -20 to 19, once the process runs again.",
+)  # fmt: skip
+@click.option(
+    "--io-prio", type=click.IntRange(0, 7), metavar="PRIORITY",
+    help="I/O priority then, 0 to 7, the lowest.",
+)  # fmt: skip
+@click.option(
+    "--oom-adj", type=click.IntRange(-17, 15), metavar="NUMBER",
+    help="How soon copy and command are killed for want of memory, -17 to 15.",
 )  # fmt: skip
 @click.option(
     "--on-stopped", metavar="COMMAND",
@@ -122,9 +134,11 @@ def dump(
     The core has all threads and is what the kernel would have written at that instant.
     """
     chosen = _chosen(pids, name)
+    if options["oom_adj"] is not None:
+        _offer_to_oom(options["oom_adj"])
     if options["method"] == "livedump" and output is None and not coresnap.doctor().catch:
         standard.refuse_options(click.get_current_context())
-        return _dump_standard(chosen, options["core_limit"], as_json=as_json, quiet=quiet)
+        return _dump_standard(chosen, options, as_json=as_json, quiet=quiet)
     jobs = plan_jobs(chosen, output)
     json_file = sys.stderr if _to_stdout(jobs) else sys.stdout
     done: list[dict[str, Any]] = []
@@ -157,15 +171,32 @@ def dump(
     return code
 
 
+def _offer_to_oom(oom_adj: int) -> None:
+    """Have the command killed when the copy is: it is there for nothing else.
+
+    The library cannot, for the score of its dumper is that of who asks for the dump.
+    """
+    score = 1000 if oom_adj == 15 else int(oom_adj * 1000 / 17)
+    try:
+        Path("/proc/self/oom_score_adj").write_text(str(score), "ascii")
+    except OSError as error:
+        refused = isinstance(error, PermissionError)
+        talk.die(
+            f"the oom_adj {oom_adj} cannot be had here: {error.strerror}",
+            hint="give a higher one, or run as root",
+            exit_code=ExitCode.NOT_PERMITTED if refused else ExitCode.FAILED,
+        )
+
+
 def _dump_standard(
-    pids: list[int], core_limit: int | None, *, as_json: bool, quiet: bool
+    pids: list[int], options: dict[str, Any], *, as_json: bool, quiet: bool
 ) -> ExitCode:
     """By the kernel, to where it puts cores."""
     done: list[dict[str, Any]] = []
     code = ExitCode.OK
     for pid in pids:
         try:
-            fields = standard.dump(pid, core_limit)
+            fields = standard.dump(pid, options)
         except KeyboardInterrupt:
             talk.interrupted(pid)
         except coresnap.CoresnapError as error:
@@ -257,6 +288,9 @@ def _dump_one(job: Job, options: dict[str, Any], report: Any) -> coresnap.DumpRe
         notes=options["notes"],
         compression=options["compress"][0],
         level=options["compress"][1],
+        nice=options["nice"],
+        io_prio=options["io_prio"],
+        oom_adj=options["oom_adj"],
         on_stopped=_asking(options["on_stopped"], job.pid),
         on_progress=report,
     )

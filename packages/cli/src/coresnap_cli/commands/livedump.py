@@ -23,7 +23,7 @@ Examples:
     help="Core limit of the dump (64M, 2G).  [default: that of the process, often 0]",
 )  # fmt: skip
 @click.option(
-    "--sched-prio", type=click.IntRange(-20, 19), metavar="NICE",
+    "--sched-prio", "--nice", type=click.IntRange(-20, 19), metavar="NICE",
     help="Nice value at which the core is written.  [default: 19]",
 )  # fmt: skip
 @click.option(
