@@ -484,8 +484,9 @@ int job_run(struct job *job)
 	}
 	// Whatever happened, the target runs.
 	thaw(job);
-	squeeze_close(&job->squeeze);
 	copy_release(&job->copy);
+	// Last, for who compresses at a low priority may take long to notice, and be ended for it.
+	squeeze_close(&job->squeeze);
 	target_close(&job->target);
 	result->bytes_read = job->mem.bytes_read;
 	result->bytes_written = job->sink.written;
