@@ -23,7 +23,7 @@ pytestmark = pytest.mark.host
 
 SITUATIONS = [
     "whole", "closed-early", "caller-ends", "at-once", "too-many", "in-a-fork", "in-a-handler",
-    "by-stop",
+    "by-stop", "gently",
 ]  # fmt: skip
 PLAIN, GZIP = 0, 3
 
@@ -54,7 +54,7 @@ def test_program_goes_on_while_its_core_is_read(
     check(situation, PLAIN, width, tmp_path / "core")
 
 
-@pytest.mark.parametrize("situation", ["whole", "caller-ends", "closed-early"])
+@pytest.mark.parametrize("situation", ["whole", "caller-ends", "closed-early", "gently"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_core_is_compressed_while_it_is_read(situation: str, width: Width, tmp_path: Path) -> None:
     check(situation, GZIP, width, tmp_path / "core")

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -285,6 +286,21 @@ static void by_stop(void)
 	whole();
 }
 
+// What reads and writes has a thread of its own then.
+static void gently(void)
+{
+	const int before = getpriority(PRIO_PROCESS, 0);
+
+	options.flags = CORESNAP_NICE | CORESNAP_IO_PRIO;
+	options.nice = 19;
+	options.io_prio = 7;
+	close(opened());
+	wait_gone();
+	caller_ends();
+	if (getpriority(PRIO_PROCESS, 0) != before)
+		trouble("nice value", getpriority(PRIO_PROCESS, 0));
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -297,6 +313,7 @@ static const struct {
 	{ "in-a-fork", in_a_fork },
 	{ "in-a-handler", in_a_handler },
 	{ "by-stop", by_stop },
+	{ "gently", gently },
 };
 
 static void *sleep_for_ever(void *arg)
