@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -196,6 +197,26 @@ def test_an_idle_dumper_stays_idle(large: int) -> None:
         with open(os.devnull, "wb") as rest:
             shutil.copyfileobj(process.stdout, rest)
     assert process.returncode == 0
+
+
+# -- how it ends -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["stop", "fork"])
+def test_it_can_be_interrupted(native: Subject, method: str) -> None:
+    before = living.footprint(native.pid)
+    with Held(native.pid, "-m", method, *GENTLE) as held:
+        held.process.send_signal(signal.SIGINT)
+        assert held.process.wait(DEADLINE) == 128 + signal.SIGINT
+    living.until_undisturbed(native, before)
+
+
+def test_a_dumper_that_is_killed_takes_its_copy_along(native: Subject) -> None:
+    before = living.footprint(native.pid)
+    with Held(native.pid, "-m", "fork", *GENTLE) as held:
+        os.kill(dumper_of(held.process.pid), signal.SIGKILL)
+        assert held.process.wait(DEADLINE) == 1
+    living.until_undisturbed(native, before)
 
 
 # -- the program that calls the library ----------------------------------------------------------
