@@ -28,7 +28,7 @@ struct copy {
 	uint64_t page_size;   // its size in bytes; must not appear in the core
 	int oom_score;        // oom_score_adj that G gets, at best
 	bool oom_asked;       // it was asked for: without it there is no core
-	bool strict_timeouts; // as given to restart_calls(); for the second stop in copy_release()
+	bool strict_timeouts; // as struct freeze has it; for the second stop in copy_release()
 	// private to the copy_* files
 	struct gadgets gadgets;
 	struct victim victim; // X; its thread is valid while the target is frozen

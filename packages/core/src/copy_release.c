@@ -107,6 +107,7 @@ static bool stop_one(struct freeze *freeze, struct thread *thread, pid_t tid)
 	freeze->n_threads = 1;
 	freeze->ended_ns = 0;
 	restart_look(freeze);
+	thread->state = THREAD_MISSED; // until it has stopped
 	remote_ptrace(PTRACE_INTERRUPT, tid, 0, 0);
 	for (;;) {
 		int status;
@@ -173,7 +174,7 @@ static bool call_in(struct copy *copy, struct freeze *freeze, const struct maps 
 	struct victim victim;
 	int64_t result;
 
-	restart_calls(freeze, copy->strict_timeouts);
+	restart_calls(freeze);
 	freeze_write_registers(freeze);
 	// The descriptor of an earlier program's memory leads nowhere.
 	if (!call->on_page && target_open_mem(copy->target, &err) < 0)
@@ -211,6 +212,7 @@ static bool try_thread(struct copy *copy, struct arena *arena, const struct maps
 	struct thread thread;
 
 	freeze_init(&freeze, copy->target, arena);
+	freeze.strict_timeouts = copy->strict_timeouts;
 	const bool done = stop_one(&freeze, &thread, tid) && call_in(copy, &freeze, maps, call);
 
 	STEP();

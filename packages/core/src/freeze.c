@@ -282,12 +282,10 @@ int freeze_seize(struct freeze *freeze, struct coresnap_error *err)
 	return found < 0 ? found : 0;
 }
 
-int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_error *err)
+static int stop_all(struct freeze *freeze, struct coresnap_error *err)
 {
 	size_t from = 0;
 
-	freeze->began_ns = sys_now_ns();
-	freeze->deadline_ns = freeze->began_ns + timeout_ns;
 	for (unsigned int pass = 0;; pass++) {
 		stop_seized(freeze, from);
 		from = freeze->n_threads;
@@ -304,13 +302,29 @@ int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_erro
 	}
 	const int ret = check_frozen(freeze, err);
 
-	if (ret < 0)
-		return ret;
-	for (size_t i = 0; i < freeze->n_threads; i++)
+	return ret < 0 ? ret : target_open_mem(freeze->target, err);
+}
+
+// Threads in code of another width than the process is of.
+static void mark_other_modes(struct freeze *freeze)
+{
+	const struct arch *const arch = freeze->target->arch;
+
+	for (size_t i = 0; arch && i < freeze->n_threads; i++)
 		if (freeze->threads[i].state == THREAD_STOPPED)
 			freeze->threads[i].other_mode =
-				freeze->threads[i].gregs_len != freeze->target->arch->gregs_size;
-	return target_open_mem(freeze->target, err);
+				freeze->threads[i].gregs_len != arch->gregs_size;
+}
+
+int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_error *err)
+{
+	freeze->began_ns = sys_now_ns();
+	freeze->deadline_ns = freeze->began_ns + timeout_ns;
+	const int ret = stop_all(freeze, err);
+
+	// Also if that failed: what has stopped goes on as if it had not.
+	mark_other_modes(freeze);
+	return ret;
 }
 
 void freeze_write_registers(struct freeze *freeze)
@@ -333,26 +347,38 @@ static int signal_of(int status)
 	return status >> 16 || WSTOPSIG(status) == (SIGTRAP | 0x80) ? 0 : WSTOPSIG(status);
 }
 
-static void release_thread(const struct freeze *freeze, struct thread *thread)
+static void release_stopped(const struct freeze *freeze, struct thread *thread)
 {
-	const pid_t tid = thread->tid;
-	int status;
+	restart_reconsider(freeze->target, thread);
+	STEP();
+	sys_call(SYS_ptrace, PTRACE_DETACH, thread->tid, 0, thread->signal);
+}
 
-	if (thread->state == THREAD_SEIZED || thread->state == THREAD_MISSED) {
-		// Only a stopped thread can be detached. One that does not stop even now is let go
-		// by the kernel when the dumper's process ends, which follows.
-		STEP();
-		sys_call(SYS_ptrace, PTRACE_INTERRUPT, tid, 0, 0);
-		if (freeze_wait(tid, sys_now_ns() + 2000000, &status) != 1 || !WIFSTOPPED(status))
-			return;
-		STEP();
-		sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0, signal_of(status));
+// Only a stopped thread can be detached. One that does not stop even now is let go by the kernel
+// when the dumper's process ends, which follows.
+static void release_missed(struct freeze *freeze, struct thread *thread)
+{
+	struct freeze late = { .target = freeze->target,
+			       .threads = thread,
+			       .n_threads = 1,
+			       .strict_timeouts = freeze->strict_timeouts };
+	// Not told again of one that has stopped, and was missed for another reason.
+	int status = PTRACE_EVENT_STOP << 16 | 0x7f;
+
+	STEP();
+	sys_call(SYS_ptrace, PTRACE_INTERRUPT, thread->tid, 0, 0);
+	if (freeze_wait(thread->tid, sys_now_ns() + 2000000, &status) < 0 || !WIFSTOPPED(status))
+		return;
+	if (status >> 16 == PTRACE_EVENT_STOP && read_registers(&late, thread) == 0) {
+		thread->state = THREAD_STOPPED;
+		mark_other_modes(&late);
+		restart_calls(&late);
+		freeze_write_registers(&late);
+		release_stopped(&late, thread);
 		return;
 	}
-	if (thread->state == THREAD_STOPPED)
-		restart_reconsider(freeze->target, thread);
 	STEP();
-	sys_call(SYS_ptrace, PTRACE_DETACH, tid, 0, thread->signal);
+	sys_call(SYS_ptrace, PTRACE_DETACH, thread->tid, 0, signal_of(status));
 }
 
 void freeze_thaw(struct freeze *freeze)
@@ -360,14 +386,12 @@ void freeze_thaw(struct freeze *freeze)
 	// Stopped threads first: they are the pause.
 	for (size_t i = 0; i < freeze->n_threads; i++)
 		if (freeze->threads[i].state == THREAD_STOPPED)
-			release_thread(freeze, &freeze->threads[i]);
+			release_stopped(freeze, &freeze->threads[i]);
 	if (freeze->began_ns && !freeze->ended_ns)
 		freeze->ended_ns = sys_now_ns();
-	for (size_t i = 0; i < freeze->n_threads; i++) {
-		struct thread *thread = &freeze->threads[i];
-
-		if (thread->state == THREAD_SEIZED || thread->state == THREAD_MISSED)
-			release_thread(freeze, thread);
-	}
+	// One that was not interrupted yet is not: the kernel lets go of it unseen, at the same time.
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (freeze->threads[i].state == THREAD_MISSED)
+			release_missed(freeze, &freeze->threads[i]);
 	freeze->n_threads = 0;
 }

@@ -53,6 +53,8 @@ struct freeze {
 	uint64_t began_ns; // first PTRACE_INTERRUPT
 	uint64_t ended_ns; // last PTRACE_DETACH; 0 while frozen
 	uint64_t deadline_ns;
+	// A wait with a finite timeout is left to fail with EINTR instead of starting anew.
+	bool strict_timeouts;
 	const int *cancel; // becomes non-zero when the caller gives up; may be NULL
 };
 

@@ -329,6 +329,7 @@ static int choose_and_dump(struct job *job)
 static int prepare(struct job *job)
 {
 	freeze_init(&job->freeze, &job->target, &job->arena);
+	job->freeze.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
 	job->freeze.cancel = &job->dumper.cancel;
 	job->what = (struct snapshot_options){
 		.has_filter = job->options.flags & CORESNAP_FILTER,
@@ -438,18 +439,16 @@ static int dump(struct job *job)
 			  options->stop_timeout_ns ? options->stop_timeout_ns :
 						     DEFAULT_STOP_TIMEOUT_NS,
 			  &job->error);
+	// Also when some have not stopped: those that have shall not notice.
+	restart_calls(&job->freeze);
+	freeze_write_registers(&job->freeze);
 	if (ret < 0)
 		return ret;
 	job->mem.tracee = stopped_thread(&job->freeze);
-	restart_calls(&job->freeze, options->flags & CORESNAP_STRICT_TIMEOUTS);
-	freeze_write_registers(&job->freeze);
 	ret = ask_caller(job);
-	if (ret < 0)
-		return ret;
-	ret = snapshot_take(&job->snapshot, &job->freeze, &job->what, &job->error);
-	if (ret < 0)
-		return ret;
-	return choose_and_dump(job);
+	if (ret == 0)
+		ret = snapshot_take(&job->snapshot, &job->freeze, &job->what, &job->error);
+	return ret < 0 ? ret : choose_and_dump(job);
 }
 
 int job_run(struct job *job)

@@ -65,18 +65,18 @@ const struct arch_eintr_call *restart_eintr_call(const struct arch *arch, int64_
 	return NULL;
 }
 
-void restart_calls(struct freeze *freeze, bool strict_timeouts)
+void restart_calls(struct freeze *freeze)
 {
 	const struct arch *arch = freeze->target->arch;
 
-	for (size_t i = 0; i < freeze->n_threads; i++) {
+	for (size_t i = 0; arch && i < freeze->n_threads; i++) {
 		struct thread *thread = &freeze->threads[i];
 
 		if (thread->state != THREAD_STOPPED || thread->other_mode)
 			continue;
 		const struct arch_eintr_call *call = interrupted_call(thread, arch);
 
-		if (!call || (strict_timeouts && has_timeout(thread, arch, call)))
+		if (!call || (freeze->strict_timeouts && has_timeout(thread, arch, call)))
 			continue;
 		if (arch->rewinds) {
 			restart_rewind(freeze->target, thread);

@@ -29,9 +29,8 @@ void restart_look(struct freeze *freeze);
 // Just before the stop, for a thread that was seen in such a call: it may be in another by now.
 void restart_look_again(const struct freeze *freeze, struct thread *thread);
 
-// Marks in every stopped thread's gregs_out what must be restarted. With strict_timeouts a wait
-// with a finite timeout is left to fail with EINTR instead of starting anew.
-void restart_calls(struct freeze *freeze, bool strict_timeouts);
+// Marks in every stopped thread's gregs_out what must be restarted.
+void restart_calls(struct freeze *freeze);
 
 // Just before a thread is released.
 void restart_reconsider(const struct target *target, struct thread *thread);

@@ -206,14 +206,17 @@ static int read_facts(const struct target *target, pid_t tid, struct thread_fact
 	struct procfs_stat stat;
 
 	error_format(path, sizeof(path), "task/%d/status", tid);
-	if (procfs_read_status(target->proc_fd, path, &status) < 0)
-		return -ESRCH;
+	const int ret = procfs_read_status(target->proc_fd, path, &status);
+
+	if (ret < 0)
+		return ret;
 	// The main thread's times are those of the whole process (fill_prstatus).
 	error_format(path, sizeof(path), "task/%d/stat", tid);
-	if (procfs_read(target->proc_fd, tid == target->pid ? "stat" : path, text, sizeof(text)) <=
-		    0 ||
-	    !procfs_parse_stat(text, &stat))
-		return -ESRCH;
+	const ssize_t n = procfs_read(target->proc_fd, tid == target->pid ? "stat" : path, text,
+				      sizeof(text));
+
+	if (n <= 0 || !procfs_parse_stat(text, &stat))
+		return n < 0 ? (int)n : -ESRCH;
 	*facts = (struct thread_facts){ .tid = tid,
 					.ns_tid = status.ns_depth ?
 							  status.ns_pid[status.ns_depth - 1] :
@@ -274,8 +277,10 @@ static int read_signals(const struct reader *r, const struct thread *thread, str
 	    sys_call(SYS_ptrace, PTRACE_PEEKSIGINFO, thread->tid, &peek, info) == 0)
 		return 0;
 	error_format(path, sizeof(path), "task/%d/status", thread->tid);
-	if (procfs_read_status(r->target->proc_fd, path, &status) < 0)
-		return -ESRCH;
+	const int ret = procfs_read_status(r->target->proc_fd, path, &status);
+
+	if (ret < 0)
+		return ret;
 	to->sigpend = status.sig_pending;
 	to->sighold = status.sig_blocked;
 	return 0;
@@ -285,16 +290,18 @@ static int read_thread(struct reader *r, const struct thread *thread,
 		       const struct thread_facts *known, struct snap_thread *to)
 {
 	struct thread_facts facts;
+	int ret = 0;
 
 	if (known && known->tid == thread->tid)
 		facts = *known;
-	else if (read_facts(r->target, thread->tid, &facts) < 0)
-		return -ESRCH;
+	else
+		ret = read_facts(r->target, thread->tid, &facts);
+	if (ret < 0)
+		return ret;
 	*to = (struct snap_thread){ .tid = facts.ns_tid,
 				    .utime_ns = facts.utime * r->tick_ns,
 				    .stime_ns = facts.stime * r->tick_ns };
-	const int ret = read_signals(r, thread, to);
-
+	ret = read_signals(r, thread, to);
 	return ret < 0 ? ret : read_regsets(r, thread, to);
 }
 
@@ -321,10 +328,10 @@ static int read_threads(struct reader *r, const struct snapshot_options *options
 					    i < options->n_facts ? &options->facts[i] : NULL,
 					    &s->threads[s->n_threads]);
 
-		if (ret == -ESRCH)
+		if (ret == -ESRCH || ret == -ENOENT)
 			continue; // it was killed at this moment
 		if (ret < 0)
-			return ret;
+			return lost(r, "a thread", -ret);
 		s->n_threads++;
 	}
 	return s->n_threads ? 0 : lost(r, "the threads", ESRCH);

@@ -45,7 +45,7 @@ static int make(struct target *target, struct freeze *freeze, struct copy *copy,
 		ret = maps_read(&maps, target->proc_fd, "maps", err);
 	if (ret < 0)
 		return ret;
-	restart_calls(freeze, false);
+	restart_calls(freeze);
 	freeze_write_registers(freeze);
 	const uint64_t began = sys_now_ns();
 

@@ -141,9 +141,12 @@ static void make_thread(struct thread *t, const struct row *row, int64_t result)
 static void run(struct thread *threads, size_t n, const struct arch *arch, bool strict)
 {
 	struct target target = { .arch = arch };
-	struct freeze freeze = { .target = &target, .threads = threads, .n_threads = n };
+	struct freeze freeze = { .target = &target,
+				 .threads = threads,
+				 .n_threads = n,
+				 .strict_timeouts = strict };
 
-	restart_calls(&freeze, strict);
+	restart_calls(&freeze);
 }
 
 static void check_row(const struct row *row, bool strict)
