@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Targets that are hard to dump, one function each, which starts it and says how to judge it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cgroup
+import living
+import pytest
+from hung_file import HungFile
+from living import NOBODY, Subject
+from toolchain import Width
+
+from lab.longform import FULL
+from lab.patience import DEADLINE, PATIENCE
+
+MIB = 1 << 20
+LONELY = 64321
+"""A user who has no other processes."""
+THREADS = 5000 if FULL else 500
+SHORT = 0.2 * PATIENCE  # seconds, in which a thread stops that can
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+HUGE_PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
+YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
+_PROGRAMS = Path(__file__).parent / "programs"
+
+
+@dataclass(kw_only=True)
+class Hard:
+    """A target, who judges it, and how it is let go afterwards."""
+
+    subject: Subject
+    pid: int
+    before: tuple[str, ...] = ()
+    """The command before the program that asks and dumps."""
+    user: str = "-"
+    seen_as: int | None = None
+    """Its pid for that program."""
+    timeout: float = DEADLINE
+    wake: Callable[[], object] | None = None
+    """Makes it answer again."""
+    checks: list[Callable[[], None]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where targets are started: what is to be ended with the test, a directory, a width."""
+
+    stack: ExitStack
+    directory: Path
+    width: Width
+
+    def start(
+        self, *mode: str | Path, before: tuple[str, ...] = (), user: int | None = None
+    ) -> Subject:
+        """Start programs/hard.c, in a file of its own that everybody may run."""
+        program = self.directory / "hard"
+        shutil.copy(living.program("hard", self.width), program)
+        return self.stack.enter_context(Subject(*before, program, *mode, user=user))
+
+
+def simple(place: Place, *mode: str) -> Hard:
+    """Just the program in that mode."""
+    subject = place.start(*mode)
+    return Hard(subject=subject, pid=subject.pid)
+
+
+def rounds_go_on(hard: Hard) -> Callable[[], None]:
+    """A check that the busy thread of it makes progress."""
+
+    def check() -> None:
+        count = hard.subject.number("rounds")
+        while hard.subject.number("rounds") == count:
+            pass
+
+    return check
+
+
+def busy(place: Place, mode: str) -> Hard:
+    """One with a thread that never stops doing something."""
+    hard = simple(place, mode)
+    hard.checks.append(rounds_go_on(hard))
+    return hard
+
+
+# -- traced, stopped, held up ----------------------------------------------------------------------
+
+
+def until(pid: int, condition: Callable[[], bool]) -> None:
+    """Wait until it is so, or the process has ended."""
+    pidfd = os.pidfd_open(pid)
+    end = time.monotonic() + DEADLINE
+    try:
+        while not condition():
+            assert not living.wait_gone(pidfd, seconds=0.01), f"process {pid} has ended"
+            assert time.monotonic() < end, f"waited for {DEADLINE:.0f} s"
+    finally:
+        os.close(pidfd)
+
+
+def _traced_by(place: Place, state: str, *argv: str) -> Hard:
+    """Traced by a program whose command line ends with the pid, and in that state by it."""
+    living.need(argv[0])
+    hard = simple(place, "plain")
+    tracer = subprocess.Popen(
+        [*argv, str(hard.pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def end() -> None:
+        tracer.terminate()
+        tracer.communicate(timeout=DEADLINE)
+
+    place.stack.callback(end)
+    until(
+        hard.pid,
+        lambda: (
+            living.status(hard.pid, "TracerPid") != "0"
+            and living.status(hard.pid, "State")[0] == state
+        ),
+    )
+    hard.wake = end
+    return hard
+
+
+def under_strace(place: Place) -> Hard:
+    """Runs on, and each call of it is shown."""
+    return _traced_by(place, "S", "strace", "-f", "-o", "/dev/null", "-p")
+
+
+def under_gdb(place: Place) -> Hard:
+    """Stands still at gdb's prompt."""
+    return _traced_by(place, "t", "gdb", "-nx", "-q", "-iex", "set debuginfod enabled off", "-p")
+
+
+def stopped(place: Place) -> Hard:
+    """Stopped by job control, and so it is to stay."""
+    hard = simple(place, "threads", "3")
+    os.kill(hard.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, hard.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def wake() -> None:
+        assert living.status(hard.pid, "State").startswith("T")
+        os.kill(hard.pid, signal.SIGCONT)
+
+    hard.wake = wake
+    return hard
+
+
+def in_vfork(place: Place, mode: str) -> Hard:
+    """All of it, or one thread of it, waits for a child of vfork."""
+    hard = simple(place, mode)
+    hard.timeout = SHORT
+    hard.wake = lambda: hard.subject.tell("go on")
+    return hard
+
+
+def reads_hung_file(place: Place, mode: str) -> Hard:
+    """All of it, or one thread of it, waits for a file system that does not answer."""
+    file = place.stack.enter_context(HungFile(place.directory / "slow"))
+    subject = place.start(mode, file.path)
+    # Not even SIGKILL ends such a read.
+    place.stack.callback(file.let_go)
+    assert file.asked.wait(DEADLINE), "the server was asked for nothing"
+    hard = Hard(subject=subject, pid=subject.pid, timeout=SHORT, wake=file.let_go)
+    if mode == "slow-thread":
+        hard.checks.append(lambda: _comes_to(subject, 1))
+    return hard
+
+
+def _comes_to(subject: Subject, rounds: int) -> None:
+    while subject.number("rounds") < rounds:
+        pass
+
+
+def without_leader(place: Place) -> Hard:
+    """Its first thread has ended."""
+    hard = simple(place, "dead-leader")
+    until(hard.pid, lambda: living.status(hard.pid, "State")[0] == "Z")
+    return hard
+
+
+# -- rights ----------------------------------------------------------------------------------------
+
+
+def of_nobody(place: Place, mode: str) -> Hard:
+    """An ordinary user's, who dumps it."""
+    subject = place.start(mode, user=NOBODY)
+    return Hard(subject=subject, pid=subject.pid, user=str(NOBODY))
+
+
+def of_another_user(place: Place) -> Hard:
+    """One of a user's that another one would like to dump."""
+    subject = place.start("plain", user=LONELY)
+    return Hard(subject=subject, pid=subject.pid, user=str(NOBODY))
+
+
+def yama_scope(place: Place, scope: int) -> Hard:
+    """An ordinary user's, with Yama."""
+    if not YAMA.exists():
+        pytest.skip("this kernel has no Yama")
+    if int(YAMA.read_text()) != scope:
+        pytest.skip(f"kernel.yama.ptrace_scope is not {scope}")
+    return of_nobody(place, "plain")
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def process_limit(place: Place) -> Hard:
+    """Its user may have no more processes."""
+    subject = place.start("plain", before=(living.need("prlimit"), "--nproc=1"), user=LONELY)
+    return Hard(subject=subject, pid=subject.pid)
+
+
+def pids_max(place: Place) -> Hard:
+    """Its control group may have no more processes."""
+    group = place.stack.enter_context(cgroup.of("pids"))
+    hard = simple(place, "threads", "3")
+    group.take(hard.pid)
+    group.limit(group.number("pids.current"), "pids.max")
+    return hard
+
+
+def memory_limit(place: Place) -> Hard:
+    """Its control group may have no more memory."""
+    group = place.stack.enter_context(cgroup.of("memory"))
+    subject = place.start("later", "64")
+    group.take(subject.pid)
+    subject.tell("go on")
+    assert subject.ask("check") == "ok"  # it has done so
+    names = ("memory.max", "memory.limit_in_bytes")
+    group.limit(group.number("memory.current", "memory.usage_in_bytes") + 65536, *names)
+    hard = Hard(subject=subject, pid=subject.pid)
+    hard.checks.append(lambda: subject.tell("touch"))
+    return hard
+
+
+def no_overcommit(place: Place) -> Hard:
+    """More than half of what may be committed, so that a fork cannot be."""
+    if OVERCOMMIT.read_text().strip() != "2":
+        pytest.skip("vm.overcommit_memory is not 2")
+    text = Path("/proc/meminfo").read_text()
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()}
+    left = (sizes["CommitLimit"] - sizes["Committed_AS"]) // 1024
+    return simple(place, "fill", str(left * 2 // 3))
+
+
+def no_huge_page_left(place: Place) -> Hard:
+    """It has the last huge page of the pool."""
+    if not HUGE_PAGES.exists() or int((HUGE_PAGES / "free_hugepages").read_text()) != 1:
+        pytest.skip("the pool of huge pages does not have just one that is free")
+    hard = simple(place, "huge-page")
+    hard.checks.append(lambda: hard.subject.tell("touch"))
+    return hard
+
+
+# -- namespaces ------------------------------------------------------------------------------------
+
+
+def in_container(place: Place, *, inside: bool) -> Hard:
+    """The first process of its own user, pid and mount namespaces."""
+    words = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    living.need("unshare")
+    probe = subprocess.run([*words, "true"], capture_output=True, text=True, timeout=DEADLINE)
+    if probe.returncode:
+        pytest.skip(f"no namespaces of its own here: {probe.stderr.strip()}")
+    subject = place.start("threads", "3", before=(*words, "--kill-child"))
+    (pid,) = living.children(subject.pid)
+    if not inside:
+        return Hard(subject=subject, pid=pid)
+    enter = (
+        "nsenter",
+        "--target",
+        str(pid),
+        "--user",
+        "--preserve-credentials",
+        "--pid",
+        "--mount",
+    )
+    living.need("nsenter")
+    return Hard(subject=subject, pid=pid, seen_as=1, before=enter)
+
+
+def judge(hard: Hard) -> subprocess.CompletedProcess[str]:
+    """Run the program that asks the doctor, and dumps."""
+    pid = hard.pid if hard.seen_as is None else hard.seen_as
+    program = str(_PROGRAMS / "judge.py")
+    return subprocess.run(
+        [*hard.before, sys.executable, program, str(pid), hard.user, str(hard.timeout)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=4 * DEADLINE,
+        cwd="/",
+    )

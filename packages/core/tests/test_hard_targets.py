@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Targets that make a dump hard: what the doctor says before, what then happens, who is harmed.
+
+Nobody is. A row is a target (hard.py) and what each method does with it; the doctor must have said
+so, in the same words, and the target goes on: it answers, its canaries are whole, it has the
+threads, children and files that it had.
+
+Elsewhere stand: zombies, kernel threads, undumpable processes (test_errors.py); a userfaultfd that
+nobody serves, 32-bit code, foreign pid namespaces (test_hostile.py); calls that are interrupted
+(test_interrupted.py); dumpers killed at any step (test_copy_kill.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import hard
+import living
+import pytest
+from hard import Hard, Place
+from toolchain import Width
+
+pytestmark = pytest.mark.host
+
+WORKS = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A target and what may become of dumps of it: the classes of their errors.
+
+    Where there is more than one, the instant decides, which nobody can foresee.
+    """
+
+    name: str
+    make: Callable[[Place], Hard]
+    fork: tuple[str, ...] = (WORKS,)
+    stop: tuple[str, ...] = (WORKS,)
+    root: bool = False
+    still: bool = True
+    """Has it the same threads all the time?"""
+    silent: tuple[str, ...] = ()
+    """Methods whose refusal the doctor does not foresee."""
+    widths: bool = False
+    """Is there anything in it that depends on the width of the program?"""
+
+
+def simple(name: str, *mode: str, **more: Any) -> Row:
+    return Row(name=name, make=partial(hard_simple, mode=mode or (name,)), **more)
+
+
+def hard_simple(place: Place, *, mode: tuple[str, ...]) -> Hard:
+    return hard.simple(place, *mode)
+
+
+REFUSED = ("Failed",)
+FORBIDDEN = ("NotPermitted",)
+LATE = ("DeadlineExceeded",)
+PARTLY = ("Incomplete",)
+ROWS = [
+    simple("plain", widths=True),
+    simple("contained", fork=(WORKS,), root=True, widths=True),
+    Row(name="contained-unprivileged", make=partial(hard.of_nobody, mode="contained"),
+        fork=REFUSED, root=True, silent=("fork",)),
+    simple("no-fork", fork=REFUSED, root=True, widths=True, silent=("fork",)),
+    Row(name="no-fork-unprivileged", make=partial(hard.of_nobody, mode="no-fork"),
+        fork=REFUSED, root=True, silent=("fork",)),
+    simple("strict", fork=REFUSED, silent=("fork",)),
+    Row(name="strace", make=hard.under_strace, fork=FORBIDDEN, stop=FORBIDDEN),
+    Row(name="gdb", make=hard.under_gdb, fork=FORBIDDEN, stop=FORBIDDEN),
+    Row(name="stopped", make=hard.stopped),
+    Row(name="vfork", make=partial(hard.in_vfork, mode="vfork"), fork=LATE, stop=LATE,
+        silent=("fork", "stop")),
+    Row(name="vfork-thread", make=partial(hard.in_vfork, mode="vfork-thread"),
+        fork=PARTLY, stop=PARTLY),
+    Row(name="hung-read", make=partial(hard.reads_hung_file, mode="slow"),
+        fork=LATE, stop=LATE, root=True, silent=("fork", "stop")),
+    Row(name="hung-read-thread", make=partial(hard.reads_hung_file, mode="slow-thread"),
+        fork=PARTLY, stop=PARTLY, root=True),
+    # Before its C library is mapped, there is nothing to inject by.
+    simple("execs", fork=(WORKS, "TargetGone", "Failed"), stop=(WORKS, "TargetGone"), still=False),
+    Row(name="exiting", make=partial(hard.busy, mode="exiting"), still=False, widths=True),
+    Row(name="dead-leader", make=hard.without_leader, fork=REFUSED, stop=REFUSED),
+    simple("small-stacks", widths=True),
+    simple("many-threads", "threads", str(hard.THREADS)),
+    Row(name="mapping", make=partial(hard.busy, mode="mapping"), widths=True),
+    simple("confusing", widths=True),
+    Row(name="nobody", make=partial(hard.of_nobody, mode="plain"), root=True),
+    Row(name="another-user", make=hard.of_another_user, fork=FORBIDDEN, stop=FORBIDDEN, root=True),
+    Row(name="yama-0", make=partial(hard.yama_scope, scope=0), root=True),
+    *(
+        Row(name=f"yama-{scope}", make=partial(hard.yama_scope, scope=scope),
+            fork=FORBIDDEN, stop=FORBIDDEN, root=True)
+        for scope in (1, 2, 3)
+    ),
+    Row(name="process-limit", make=hard.process_limit, fork=REFUSED, root=True, silent=("fork",)),
+    Row(name="pids-max", make=hard.pids_max, fork=REFUSED, root=True, silent=("fork",)),
+    Row(name="no-overcommit", make=hard.no_overcommit, fork=REFUSED, silent=("fork",)),
+    Row(name="no-huge-page-left", make=hard.no_huge_page_left),
+    Row(name="container-from-outside", make=partial(hard.in_container, inside=False)),
+    Row(name="container-from-inside", make=partial(hard.in_container, inside=True)),
+]  # fmt: skip
+
+
+def params() -> Iterator[Any]:
+    for row in ROWS:
+        marks = [living.needs_root] if row.root else []
+        yield pytest.param(row, Width.NATIVE, marks=marks, id=f"{row.name}-native")
+        if row.widths:
+            marks = [*marks, living.needs_compat]
+            yield pytest.param(row, Width.COMPAT, marks=marks, id=f"{row.name}-compat")
+
+
+@pytest.mark.parametrize(("row", "width"), params())
+def test_the_doctor_is_right_and_the_target_goes_on(row: Row, width: Width) -> None:
+    with ExitStack() as stack:
+        # Not tmp_path, which other users may not enter.
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="coresnap-")))
+        directory.chmod(0o755)
+        target = row.make(Place(stack=stack, directory=directory, width=width))
+        before = living.footprint(target.pid)
+        done = hard.judge(target)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        print(json.dumps(told, indent=1))
+        expect_outcome(row, told["dumps"])
+        expect_agreement(row, told["doctor"], told["dumps"])
+        expect_unharmed(row, target, before)
+
+
+def expect_outcome(row: Row, dumps: dict[str, Any]) -> None:
+    """Each method did what the row says, and auto what the best of them could do."""
+    assert dumps["fork"]["error"] in row.fork
+    assert dumps["stop"]["error"] in row.stop
+    assert dumps["auto"]["error"] in (*row.fork, *row.stop)
+    if WORKS in row.stop and row.stop == (WORKS,):
+        assert dumps["auto"]["error"] == WORKS
+
+
+def expect_agreement(row: Row, doctor: dict[str, Any], dumps: dict[str, Any]) -> None:
+    """What the doctor said of each method is what the dump by it said."""
+    for verdict in doctor["methods"]:
+        if verdict["method"] not in dumps:
+            continue
+        came = dumps[verdict["method"]]
+        if verdict["works"] and len(getattr(row, verdict["method"])) > 1:
+            continue
+        if verdict["method"] in row.silent:
+            assert verdict["why_not"] != came["what"]
+            continue
+        if came["error"] in (WORKS, "Incomplete"):
+            assert verdict["works"], verdict
+        else:
+            assert (verdict["why_not"], verdict["remedy"], verdict["exit_code"]) == (
+                came["what"], came["remedy"], came["exit_code"],
+            )  # fmt: skip
+    if dumps["auto"]["error"] == WORKS:
+        assert dumps["auto"]["method"] in doctor["auto"]
+
+
+def expect_unharmed(row: Row, target: Hard, before: living.Footprint) -> None:
+    """It looks as before, answers, and finds nothing wrong with itself."""
+    if row.still:
+        hard.until(target.pid, lambda: living.footprint(target.pid) == before)
+    if target.wake is not None:
+        target.wake()
+    assert target.subject.ask("ping") == "pong"
+    for check in target.checks:
+        check()
+    assert target.subject.ask("check") == "ok"
