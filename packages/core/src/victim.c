@@ -242,6 +242,9 @@ static bool has_room(const struct target *target, const struct maps *maps,
 		return sp - m->start >= MAIN_ROOM;
 	if (sp - m->start < THREAD_ROOM || mapping_named(m, "[heap]"))
 		return false;
+	// The loader maps the main thread's block, and whatever is mapped below it merges with it.
+	if (thread->tid == target->pid)
+		return false;
 	const uint64_t tp = thread_pointer(target, thread);
 
 	if (tp < sp || tp >= m->end)

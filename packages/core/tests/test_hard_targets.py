@@ -88,6 +88,8 @@ ROWS = [
     simple("execs", fork=(WORKS, "TargetGone", "Failed"), stop=(WORKS, "TargetGone"), still=False),
     Row(name="exiting", make=partial(hard.busy, mode="exiting"), still=False, widths=True),
     Row(name="dead-leader", make=hard.without_leader, fork=REFUSED, stop=REFUSED),
+    simple("coroutine", fork=REFUSED, widths=True, silent=("fork",)),
+    simple("alternate-stack", fork=REFUSED, widths=True, silent=("fork",)),
     simple("small-stacks", widths=True),
     simple("many-threads", "threads", str(hard.THREADS)),
     Row(name="mapping", make=partial(hard.busy, mode="mapping"), widths=True),
