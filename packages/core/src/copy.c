@@ -61,13 +61,39 @@ enum {
 	LINKS,
 };
 
+#define QUIET_GAP (1u << 20)
+
 #define BIRTH_NS 5000000000u
 // A fork of 1 GiB of 4 KiB pages takes 25 ms; forty times that. It may hang when a userfaultfd
 // reports forks to a thread that is stopped.
 #define FORK_NS_PER_GIB 1000000000u
 
-static void args_of_mmap(const struct arch_remote *facts, uint64_t args[6])
+// A program may unmap what it has unmapped before, holes and all, and in a hole of its own the
+// kernel likes to put a page: H would lose its stack, and the program its life. So the page lies
+// where nobody else maps: in the middle of what is free below the first mapping, as below the
+// executable; or else in the largest gap, out of the way of the heap from below and of mmap from
+// above. 0: wherever the kernel likes.
+static uint64_t quiet_place(const struct maps *maps, uint64_t size)
 {
+	uint64_t largest = 0, place = 0;
+
+	if (maps->n && maps->list[0].start >= QUIET_GAP)
+		return maps->list[0].start / 2 / size * size;
+	for (size_t i = 1; i < maps->n; i++) {
+		const uint64_t end = maps->list[i - 1].end, gap = maps->list[i].start - end;
+
+		// That one is the kernel's, and so is what lies below it.
+		if (gap <= largest || mapping_named(&maps->list[i], "[vsyscall]"))
+			continue;
+		largest = gap;
+		place = (end + gap / 4) / size * size;
+	}
+	return largest >= QUIET_GAP ? place : 0;
+}
+
+static void args_of_mmap(const struct arch_remote *facts, uint64_t place, uint64_t args[6])
+{
+	args[0] = place;
 	args[1] = facts->map_size;
 	args[2] = PROT_READ | PROT_WRITE;
 	// Without swap reservation it does not merge with the program's mappings beside it.
@@ -113,7 +139,7 @@ static int check_filter(const struct copy *copy, struct freeze *freeze, struct c
 	calls[n].nr = facts->nr.clone;
 	calls[n++].args[0] = HELPER_FLAGS;
 	calls[n].nr = facts->nr.mmap;
-	args_of_mmap(facts, calls[n++].args);
+	args_of_mmap(facts, copy->place, calls[n++].args);
 	calls[n].nr = facts->nr.munmap;
 	calls[n++].args[1] = facts->map_size;
 	calls[n++].nr = facts->nr.rt_sigreturn;
@@ -179,6 +205,7 @@ int copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *m
 				 "or the executable of process %d",
 				 target->pid);
 	}
+	copy->place = quiet_place(maps, target->arch->remote->map_size);
 	return copy->victim.seccomp ? check_filter(copy, freeze, err) : 0;
 }
 
@@ -226,7 +253,7 @@ static int map_page(struct copy *copy, struct remote *remote, struct coresnap_er
 	uint64_t args[6] = { 0 };
 	int64_t address;
 
-	args_of_mmap(copy->target->arch->remote, args);
+	args_of_mmap(copy->target->arch->remote, copy->place, args);
 	int ret = remote_call(remote, copy->target->arch->remote->nr.mmap, args, &address, NULL);
 
 	// A 32-bit address may look like a negative number.

@@ -33,6 +33,7 @@ struct copy {
 	struct gadgets gadgets;
 	struct victim victim; // X; its thread is valid while the target is frozen
 	struct victim_memory memory;
+	uint64_t place;         // where the page is wished to be
 	uint8_t page_head[512]; // how the page begins, by which it is known again
 	bool helper_traced;     // H has not been let go yet
 	bool own_child;         // G is a child of D itself (a process that dumps itself)

@@ -245,6 +245,20 @@ def test_a_mapping_beside_the_injected_page_is_whole_in_the_core(
         assert core.read(address, 4096) == b"\x5a" * 4096
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_target_may_unmap_what_it_has_unmapped_before(start: Start, width: Width) -> None:
+    """The page with the helper's stack is in no hole between its mappings."""
+    subject = start(width=width)
+    subject.tell("holes")
+    before = living.footprint(subject.pid)
+    with held_fork(subject) as held:
+        subject.tell("unmap-holes")
+        assert subject.ask("ping") == "pong"
+        assert living.is_copy(held.copy)
+        assert held.finish() == 0
+    living.until_undisturbed(subject, before)
+
+
 # -- memory and time -------------------------------------------------------------------------------
 
 

@@ -167,6 +167,25 @@ static void do_page(void)
 	printf("%llu\n", (unsigned long long)(uintptr_t)at);
 }
 
+// A mapping with holes, which later ones would fall into: smaller gaps above it are filled before.
+static uint8_t *holes;
+static const size_t size_of_holes = 1 << 20;
+
+static long do_holes(void)
+{
+	for (int i = 0; i < 1000; i++)
+		if (mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+			return -1;
+	holes = mmap(NULL, size_of_holes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
+	if (holes == MAP_FAILED)
+		return -1;
+	for (size_t at = 131072; at < size_of_holes; at += 262144)
+		if (munmap(holes + at, 131072) < 0)
+			return -1;
+	return 0;
+}
+
 // SIGCHLD that came, and what wait says of ordinary children and of any.
 static void do_children(void)
 {
@@ -229,6 +248,10 @@ static void obey(const char *what, const char *how, const char *how_much)
 		answer(do_map(how, how_much));
 	else if (strcmp(what, "page") == 0)
 		do_page();
+	else if (strcmp(what, "holes") == 0)
+		answer(do_holes());
+	else if (strcmp(what, "unmap-holes") == 0)
+		answer(munmap(holes, size_of_holes));
 	else if (strcmp(what, "undumpable") == 0)
 		answer(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
 	else if (strcmp(what, "trace") == 0)
