@@ -358,6 +358,9 @@ static int make_copy(struct copy *copy, struct coresnap_error *err)
 					 PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD);
 	if (ret < 0)
 		return injection_failed(copy, "fork", ret, err);
+	ret = copy_offer_to_oom(copy, err);
+	if (ret < 0)
+		return ret;
 	if (remote_ptrace(PTRACE_DETACH, copy->helper, 0, 0) == 0)
 		copy->helper_traced = false;
 	return 0;

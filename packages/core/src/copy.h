@@ -47,6 +47,10 @@ struct copy {
 // does not find is looked for again.
 void copy_prepare(struct copy *copy, const struct target *target);
 
+// Does the target's surrounding allow a copy: memory and number of its control groups, its user's
+// limit, what the system promises? 0 or a negative errno. Of a running target: it takes many calls.
+int must_check copy_affordable(const struct target *target, struct coresnap_error *err);
+
 // Can a copy be made of this frozen target? 0, or a negative errno with the reason and the remedy
 // in err (seccomp, no gadget, no room on any stack, shadow stacks…): then stop is the method.
 // Chooses the thread to inject, so it comes after restart_calls(). maps are the target's.
@@ -66,7 +70,7 @@ int must_check copy_create_self(struct copy *copy, struct freeze *freeze,
 				struct coresnap_error *err);
 
 // After the thaw: lets G give back descriptors, cwd and root, and name itself, and opens its
-// memory; when memory is short G goes first, or as oom_score says. Best effort in what the kernel
+// memory; Best effort in what the kernel
 // refuses; never fatal to the target.
 int must_check copy_settle(struct copy *copy, struct coresnap_error *err);
 

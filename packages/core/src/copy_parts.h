@@ -10,6 +10,10 @@
 // Opens /proc/G and what the dumper needs of it.
 int must_check copy_open(struct copy *copy, struct coresnap_error *err);
 
+// When memory is short G is the first to be killed, or as oom_score says; an error only if that was
+// asked for. Before the target runs: it is as large as G.
+int must_check copy_offer_to_oom(const struct copy *copy, struct coresnap_error *err);
+
 // Kills G and reaps it as its tracer or parent.
 void copy_kill(struct copy *copy);
 

@@ -117,11 +117,14 @@ static int leave_directories(struct copy *copy)
 	return ret;
 }
 
-static int offer_to_oom(const struct copy *copy, struct coresnap_error *err)
+int copy_offer_to_oom(const struct copy *copy, struct coresnap_error *err)
 {
-	const int fd guard(guard_close) = sys_openat(copy->proc_fd, "oom_score_adj", O_WRONLY, 0);
-	char text[16];
+	char path[48], text[16];
 	const int n = error_format(text, sizeof(text), "%d", copy->oom_score);
+
+	error_format(path, sizeof(path), "/proc/%d/oom_score_adj", copy->pid);
+	STEP();
+	const int fd guard(guard_close) = sys_openat(AT_FDCWD, path, O_WRONLY, 0);
 	const int ret = fd < 0 ? fd : (int)sys_retry(SYS_write, fd, text, n);
 
 	if (ret >= 0 || !copy->oom_asked)
@@ -171,10 +174,10 @@ int copy_settle(struct copy *copy, struct coresnap_error *err)
 {
 	int ret = copy_open(copy, err);
 
-	if (ret == 0)
-		ret = offer_to_oom(copy, err);
-	if (ret < 0 || copy->own_child)
+	if (ret < 0)
 		return ret;
+	if (copy->own_child)
+		return copy_offer_to_oom(copy, err);
 	ret = settle(copy);
 	if (ret < 0) {
 		err->pid = copy->pid;

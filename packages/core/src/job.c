@@ -189,6 +189,10 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 {
 	struct mem *mem = &job->mem;
 	char text[32];
+	if (job->unaffordable.code) {
+		*err = job->unaffordable;
+		return -err->os_errno;
+	}
 	int ret = snapmaps_unforkable(&job->snapshot, &job->target, &job->what, err);
 
 	if (ret == 0 && !job->first_tid)
@@ -325,6 +329,20 @@ static int choose_and_dump(struct job *job)
 	return ret < 0 ? ret : dump_stop(job);
 }
 
+// Is there room for a copy? An error if there must be one, and then nothing is stopped.
+static int look_for_room(struct job *job)
+{
+	const int method = job->options.method;
+	int ret = 0;
+
+	if (method != CORESNAP_METHOD_STOP)
+		ret = copy_affordable(&job->target, &job->unaffordable);
+	if (ret == 0 || method != CORESNAP_METHOD_FORK)
+		return 0;
+	job->error = job->unaffordable;
+	return ret;
+}
+
 // What needs no stopped target.
 static int prepare(struct job *job)
 {
@@ -342,6 +360,8 @@ static int prepare(struct job *job)
 		ret = snapshot_prepare(&job->what, &job->freeze, &job->error);
 	if (ret == 0 && job->options.method != CORESNAP_METHOD_STOP && !job->first_tid)
 		copy_prepare(&job->copy, &job->target);
+	if (ret == 0)
+		ret = look_for_room(job);
 	if (ret == 0)
 		ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
 	job->mem = (struct mem){ .arena = &job->arena,

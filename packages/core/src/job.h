@@ -34,6 +34,7 @@ struct job {
 	struct snapshot snapshot;
 	struct mem mem;
 	struct plan plan;
+	struct coresnap_error unaffordable; // why there is no room for a copy
 	struct copy copy;
 	struct target copy_image; // the copy as a source of bytes
 	struct emit emit;

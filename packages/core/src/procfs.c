@@ -171,6 +171,16 @@ static void status_line(const char *key, size_t len, const char *value, struct p
 		ret->sig_blocked = procfs_number(value, 16, NULL);
 	} else if (IS("VmSize")) {
 		ret->vm_size = procfs_number(value, 10, NULL) * 1024;
+	} else if (IS("VmData")) {
+		ret->vm_data = procfs_number(value, 10, NULL) * 1024;
+	} else if (IS("VmStk")) {
+		ret->vm_stack = procfs_number(value, 10, NULL) * 1024;
+	} else if (IS("VmPTE")) {
+		ret->vm_pte = procfs_number(value, 10, NULL) * 1024;
+	} else if (IS("RssAnon")) {
+		ret->rss_anon = procfs_number(value, 10, NULL) * 1024;
+	} else if (IS("CapEff")) {
+		ret->cap_effective = procfs_number(value, 16, NULL);
 	} else if (IS("Threads")) {
 		ret->threads = (unsigned int)procfs_number(value, 10, NULL);
 	} else if (IS("Seccomp")) {

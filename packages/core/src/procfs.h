@@ -45,6 +45,8 @@ struct procfs_status {
 	int32_t ns_pgid, ns_sid; // last entries
 	uint64_t sig_pending, shd_pending, sig_blocked;
 	uint64_t vm_size; // bytes; 0 for a kernel thread or a zombie
+	uint64_t vm_data, vm_stack, vm_pte, rss_anon; // bytes
+	uint64_t cap_effective;
 	unsigned int threads;
 	int seccomp;
 	bool queue_full; // SigQ: as many signals queued as the limit allows

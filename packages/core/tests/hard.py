@@ -234,15 +234,21 @@ def pids_max(place: Place) -> Hard:
     return hard
 
 
-def memory_limit(place: Place) -> Hard:
-    """Its control group may have no more memory."""
+def with_memory_left(place: Place, size: int) -> Subject:
+    """A target with 64 MiB, and this much that its control group has left."""
     group = place.stack.enter_context(cgroup.of("memory"))
     subject = place.start("later", "64")
     group.take(subject.pid)
     subject.tell("go on")
     assert subject.ask("check") == "ok"  # it has done so
     names = ("memory.max", "memory.limit_in_bytes")
-    group.limit(group.number("memory.current", "memory.usage_in_bytes") + 65536, *names)
+    group.limit(group.number("memory.current", "memory.usage_in_bytes") + size, *names)
+    return subject
+
+
+def memory_limit(place: Place) -> Hard:
+    """Its control group may have no more memory."""
+    subject = with_memory_left(place, 65536)
     hard = Hard(subject=subject, pid=subject.pid)
     hard.checks.append(lambda: subject.tell("touch"))
     return hard

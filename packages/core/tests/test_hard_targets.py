@@ -13,8 +13,9 @@ nobody serves, 32-bit code, foreign pid namespaces (test_hostile.py); calls that
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ import living
 import pytest
 from hard import Hard, Place
 from toolchain import Width
+
+from coresnap.errors import Code
 
 pytestmark = pytest.mark.host
 
@@ -104,6 +107,7 @@ ROWS = [
     ),
     Row(name="process-limit", make=hard.process_limit, fork=REFUSED, root=True, silent=("fork",)),
     Row(name="pids-max", make=hard.pids_max, fork=REFUSED, root=True, silent=("fork",)),
+    Row(name="memory-limit", make=hard.memory_limit, fork=REFUSED, root=True, silent=("fork",)),
     Row(name="no-overcommit", make=hard.no_overcommit, fork=REFUSED, silent=("fork",)),
     Row(name="no-huge-page-left", make=hard.no_huge_page_left),
     Row(name="container-from-outside", make=partial(hard.in_container, inside=False)),
@@ -120,13 +124,19 @@ def params() -> Iterator[Any]:
             yield pytest.param(row, Width.COMPAT, marks=marks, id=f"{row.name}-compat")
 
 
-@pytest.mark.parametrize(("row", "width"), params())
-def test_the_doctor_is_right_and_the_target_goes_on(row: Row, width: Width) -> None:
+@contextmanager
+def a_place(width: Width = Width.NATIVE) -> Iterator[Place]:
     with ExitStack() as stack:
         # Not tmp_path, which other users may not enter.
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="coresnap-")))
         directory.chmod(0o755)
-        target = row.make(Place(stack=stack, directory=directory, width=width))
+        yield Place(stack=stack, directory=directory, width=width)
+
+
+@pytest.mark.parametrize(("row", "width"), params())
+def test_the_doctor_is_right_and_the_target_goes_on(row: Row, width: Width) -> None:
+    with a_place(width) as place:
+        target = row.make(place)
         before = living.footprint(target.pid)
         done = hard.judge(target)
         assert done.returncode == 0, done.stderr
@@ -177,3 +187,22 @@ def expect_unharmed(row: Row, target: Hard, before: living.Footprint) -> None:
     for check in target.checks:
         check()
     assert target.subject.ask("check") == "ok"
+
+
+@living.needs_root
+def test_when_memory_is_short_the_copy_dies_and_not_the_target() -> None:
+    """It has room for the fork, and not for what the target writes while the copy lives."""
+    with a_place() as place:
+        subject = hard.with_memory_left(place, 8 * hard.MIB)
+        before = living.footprint(subject.pid)
+        with living.Held(subject.pid, "-m", "fork") as held:
+            assert held.copy
+            copy = os.pidfd_open(held.copy)
+            subject.tell("touch")
+            gone = living.wait_gone(copy)
+            os.close(copy)
+            assert gone
+            assert held.finish() == int(Code.FAILED)
+            assert "runs on" in held.talk()
+        living.until_undisturbed(subject, before)
+        assert subject.ask("check") == "ok"

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// May there be a copy? What would make the kernel refuse it, or kill a process for it, is known
+// before anything is injected.
+#include <string.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "copy.h"
+#include "procfs.h"
+
+enum {
+	CAP_SYS_ADMIN_ = 21,
+	CAP_SYS_RESOURCE_ = 24,
+	MORE = 2,                 // H and G
+	SLACK = 1 << 20,          // for what the kernel has of a process besides page tables
+	RESERVE = 8 << 20,        // admin_reserve_kbytes
+	MOST_RESERVE = 128 << 20, // user_reserve_kbytes
+};
+
+static const char stop_instead[] = "or use the method stop";
+
+static bool has_cap(const struct procfs_status *status, unsigned int number)
+{
+	return status->cap_effective >> number & 1;
+}
+
+// The fork takes page tables, and each page that the target writes to afterwards is taken anew. A
+// group that has no more kills, and in the middle of the fork there is nobody but the target.
+static int check_memory(const struct target *target, const struct procfs_status *status,
+			const struct cgroup_room *room, struct coresnap_error *err)
+{
+	const uint64_t need = status->vm_pte + status->vm_pte / 4 + SLACK +
+			      (room->all_die ? status->rss_anon : 0);
+	char left[32], wanted[32];
+
+	if (room->memory >= need)
+		return 0;
+	error_remedy(err, "Raise its limit (memory.max, memory.limit_in_bytes), %s", stop_instead);
+	return error_set(
+		err, CORESNAP_E_FAILED, ENOMEM,
+		"process %d cannot be copied: its control group has %s of memory left, the "
+		"copy would take up to %s, and the kernel would kill %s",
+		target->pid, error_size(left, sizeof(left), room->memory),
+		error_size(wanted, sizeof(wanted), need),
+		room->all_die ? "the whole group" : "a process of it");
+}
+
+static int check_pids(const struct target *target, const struct cgroup_room *room,
+		      struct coresnap_error *err)
+{
+	if (room->pids >= MORE)
+		return 0;
+	error_remedy(err, "Raise its pids.max by %d, %s", MORE, stop_instead);
+	return error_set(
+		err, CORESNAP_E_FAILED, EAGAIN,
+		"process %d cannot be copied: its control group may have no more processes "
+		"and threads (pids.max)",
+		target->pid);
+}
+
+// The soft limit of "Max processes", or UINT64_MAX.
+static uint64_t process_limit(const struct target *target)
+{
+	static const char key[] = "Max processes";
+	char text[4096];
+
+	if (procfs_read(target->proc_fd, "limits", text, sizeof(text)) <= 0)
+		return UINT64_MAX;
+	const char *at = strstr(text, key);
+
+	if (!at)
+		return UINT64_MAX;
+	for (at += strlen(key); *at == ' ';)
+		at++;
+	return *at >= '0' && *at <= '9' ? procfs_number(at, 10, NULL) : UINT64_MAX;
+}
+
+// All processes and threads of the system: "0.50 0.60 0.70 2/345 6789".
+static uint64_t all_tasks(void)
+{
+	char text[128];
+	const char *slash = NULL;
+
+	if (procfs_read(AT_FDCWD, "/proc/loadavg", text, sizeof(text)) > 0)
+		slash = strchr(text, '/');
+	return slash ? procfs_number(slash + 1, 10, NULL) : UINT64_MAX;
+}
+
+static uint64_t tasks_of(uint32_t uid)
+{
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
+	const int proc guard(guard_close) =
+		sys_openat(AT_FDCWD, "/proc", O_RDONLY | O_DIRECTORY, 0);
+	const char *name;
+	uint64_t count = 0;
+
+	if (proc < 0 || procfs_opendir(&dir, AT_FDCWD, "/proc") < 0)
+		return 0;
+	while ((name = procfs_readdir(&dir))) {
+		struct procfs_status status;
+		char path[32];
+
+		if (*name < '0' || *name > '9')
+			continue;
+		error_format(path, sizeof(path), "%s/status", name);
+		if (procfs_read_status(proc, path, &status) == 0 && status.uid == uid)
+			count += status.threads;
+	}
+	return count;
+}
+
+// copy_process() in kernel/fork.c.
+static int check_user(const struct target *target, const struct procfs_status *status,
+		      struct coresnap_error *err)
+{
+	const uint64_t limit = process_limit(target);
+
+	if (status->uid == 0 || has_cap(status, CAP_SYS_ADMIN_) ||
+	    has_cap(status, CAP_SYS_RESOURCE_) || limit == UINT64_MAX)
+		return 0;
+	// Counting takes long, and limits are mostly far away.
+	if (all_tasks() + MORE <= limit || tasks_of(status->uid) + MORE <= limit)
+		return 0;
+	error_remedy(err, "Raise its limit of processes (prlimit --nproc), %s", stop_instead);
+	return error_set(err, CORESNAP_E_FAILED, EAGAIN,
+			 "process %d cannot be copied: its user %u may have no more processes and "
+			 "threads than %llu (ulimit -u)",
+			 target->pid, status->uid, (unsigned long long)limit);
+}
+
+static uint64_t size_in(const char *text, const char *key)
+{
+	const char *at = strstr(text, key);
+
+	if (!at)
+		return 0;
+	for (at += strlen(key); *at == ' ';)
+		at++;
+	return procfs_number(at, 10, NULL) * 1024;
+}
+
+// __vm_enough_memory() in mm/util.c. Otherwise the kernel promises what is not there.
+static int check_commit(const struct target *target, const struct procfs_status *status,
+			struct coresnap_error *err)
+{
+	const uint64_t need = status->vm_data + status->vm_stack;
+	const uint64_t own = status->vm_size / 32;
+	char text[4096], size[32];
+
+	if (procfs_read(AT_FDCWD, "/proc/sys/vm/overcommit_memory", text, sizeof(text)) <= 0 ||
+	    *text != '2' || procfs_read(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) <= 0)
+		return 0;
+	if (size_in(text, "Committed_AS:") + need + RESERVE +
+		    (own < MOST_RESERVE ? own : MOST_RESERVE) <
+	    size_in(text, "CommitLimit:"))
+		return 0;
+	error_remedy(err, "Raise vm.overcommit_ratio, %s", stop_instead);
+	return error_set(
+		err, CORESNAP_E_FAILED, ENOMEM,
+		"process %d cannot be copied: the copy might need %s more, which the system "
+		"does not promise (vm.overcommit_memory is 2)",
+		target->pid, error_size(size, sizeof(size), need));
+}
+
+int copy_affordable(const struct target *target, struct coresnap_error *err)
+{
+	struct procfs_status status;
+	struct cgroup_room room;
+
+	if (procfs_read_status(target->proc_fd, "status", &status) < 0)
+		return 0;
+	cgroup_look(target->proc_fd, &room);
+	int ret = check_memory(target, &status, &room, err);
+
+	if (ret == 0)
+		ret = check_pids(target, &room, err);
+	if (ret == 0)
+		ret = check_user(target, &status, err);
+	if (ret == 0)
+		ret = check_commit(target, &status, err);
+	if (ret < 0)
+		err->pid = target->pid;
+	return ret;
+}
