@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,31 @@ def test_a_process_in_json(capsys: pytest.CaptureFixture[str], pid: str) -> None
     found = json.loads(capsys.readouterr().out)
     assert (found["command"], found["pid"]) == ("doctor", int(pid))
     assert [method["method"] for method in found["methods"]] == ["livedump", "fork", "stop"]
+
+
+def test_each_method_that_works_has_an_estimate_of_the_pause(
+    capsys: pytest.CaptureFixture[str], pid: str
+) -> None:
+    assert run(["doctor", pid]) == 0
+    said = capsys.readouterr().out
+    for method, part in (("fork", "page tables"), ("stop", "to copy")):
+        pattern = rf"^{method} +works; a pause of [0-9.]+ ms to [0-9.]+ ms: 1 thread, .*{part}$"
+        assert re.search(pattern, said, re.MULTILINE), said
+
+
+def test_a_doubt_and_a_long_pause_are_said() -> None:
+    method = {
+        "method": "fork", "works": True, "why_not": "", "remedy": "", "doubt": "its filter",
+        "pause_ms": [1.5, 2345.6], "pause_basis": "this and that",
+    }  # fmt: skip
+    fields = {
+        "livedump": False, "core_pattern": None, "catch": False, "handler": None,
+        "methods": [method], "auto": [], "notes": [],
+    }  # fmt: skip
+    assert lines(fields)[2:] == [
+        "fork      may work; a pause of 1.5 ms to 2.3 s: this and that",
+        "          its filter",
+    ]
 
 
 def test_errors_have_their_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -301,8 +301,9 @@ int coresnap_open_self(int *fd, const struct coresnap_options *options,
 /**
  * Would a dump of a process by this method begin, as far as it can be told without touching it?
  *
- * It looks at the process, at the caller's rights and at the settings of the system. A seccomp filter
- * can be asked only when the process is stopped.
+ * It looks at the process, its threads and control groups, at the caller's rights and at the settings
+ * of the system. A seccomp filter can be asked only when the process is stopped. Looks again after
+ * 20 ms if no thread seems to stop.
  *
  * @param method FORK, STOP or LIVEDUMP.
  * @param error may be NULL; says why not.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Would a dump begin? What can be told of it without touching the process.
+#include "check.h"
+
 #include "cleanup.h"
 #include "coresnap.h"
 #include "livedump.h"
-#include "procfs.h"
 #include "sys.h"
 #include "target.h"
 
@@ -20,17 +21,6 @@ static int check_attach(struct target *target, struct coresnap_error *err)
 	return -why.os_errno;
 }
 
-static int check_strict(const struct target *target, struct coresnap_error *err)
-{
-	struct procfs_status status;
-
-	if (procfs_read_status(target->proc_fd, "status", &status) < 0 || status.seccomp != 1)
-		return 0;
-	error_remedy(err, "Use the method stop");
-	return error_set(err, CORESNAP_E_NOT_PERMITTED, EACCES,
-			 "process %d is in seccomp's strict mode, and may not fork", target->pid);
-}
-
 static int check(struct target *target, int method, struct coresnap_error *err)
 {
 	int ret;
@@ -44,9 +34,10 @@ static int check(struct target *target, int method, struct coresnap_error *err)
 		return 0;
 	case CORESNAP_METHOD_FORK:
 		ret = check_attach(target, err);
-		return ret < 0 ? ret : check_strict(target, err);
+		return ret < 0 ? ret : check_fork(target, err);
 	default:
-		return check_attach(target, err);
+		ret = check_attach(target, err);
+		return ret < 0 ? ret : check_stops(target, err);
 	}
 }
 

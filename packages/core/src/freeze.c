@@ -240,6 +240,14 @@ static void stop_seized(struct freeze *freeze, size_t from)
 			collect_thread(freeze, &freeze->threads[i]);
 }
 
+int freeze_too_late(const struct target *target, struct coresnap_error *err)
+{
+	error_remedy(err, "Its threads are in uninterruptible sleep (state D in ps), or "
+			  "wait for a vfork child; try again or give a longer stop timeout");
+	return error_set(err, CORESNAP_E_DEADLINE, ETIMEDOUT,
+			 "no thread of process %d stopped in time", target->pid);
+}
+
 static int check_frozen(const struct freeze *freeze, struct coresnap_error *err)
 {
 	const struct target *target = freeze->target;
@@ -259,13 +267,8 @@ static int check_frozen(const struct freeze *freeze, struct coresnap_error *err)
 				 "process %d became another program (execve) before it could be "
 				 "stopped",
 				 target->pid);
-	if (!stopped) {
-		error_remedy(err,
-			     "Its threads are in uninterruptible sleep (state D in ps), or "
-			     "wait for a vfork child; try again or give a longer stop timeout");
-		return error_set(err, CORESNAP_E_DEADLINE, ETIMEDOUT,
-				 "no thread of process %d stopped in time", target->pid);
-	}
+	if (!stopped)
+		return freeze_too_late(target, err);
 	if (!target->arch)
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 				 "process %d is of an architecture that this build does not know",

@@ -65,6 +65,9 @@ void freeze_init(struct freeze *freeze, struct target *target, struct arena *are
 // and freeze_stop().
 int must_check freeze_seize(struct freeze *freeze, struct coresnap_error *err);
 
+// Says that no thread has stopped in time.
+int must_check freeze_too_late(const struct target *target, struct coresnap_error *err);
+
 // Stops every thread within timeout_ns, also those born meanwhile; those that do not stop are left
 // THREAD_MISSED. Sets target->arch and fills gregs and sigmask of each stopped thread.
 int must_check freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_error *err);

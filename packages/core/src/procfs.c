@@ -179,6 +179,8 @@ static void status_line(const char *key, size_t len, const char *value, struct p
 		ret->vm_pte = procfs_number(value, 10, NULL) * 1024;
 	} else if (IS("RssAnon")) {
 		ret->rss_anon = procfs_number(value, 10, NULL) * 1024;
+	} else if (IS("voluntary_ctxt_switches")) {
+		ret->switches = procfs_number(value, 10, NULL);
 	} else if (IS("CapEff")) {
 		ret->cap_effective = procfs_number(value, 16, NULL);
 	} else if (IS("Threads")) {

@@ -47,6 +47,7 @@ struct procfs_status {
 	uint64_t vm_size; // bytes; 0 for a kernel thread or a zombie
 	uint64_t vm_data, vm_stack, vm_pte, rss_anon; // bytes
 	uint64_t cap_effective;
+	uint64_t switches;  // how often it has gone to sleep
 	unsigned int threads;
 	int seccomp;
 	bool queue_full; // SigQ: as many signals queued as the limit allows

@@ -163,12 +163,21 @@ static bool find_restart(const struct target *target, const struct victim_memory
 	return rank != RANK_AGAIN || victim->restart_nr >= 0;
 }
 
-static int refuse(struct coresnap_error *err, const struct thread *thread, const char *why,
-		  const char *remedy)
+static const char stop_instead[] = "Use the method stop, which injects nothing";
+
+static int refuse(struct coresnap_error *err, pid_t tid, const char *why, const char *remedy)
 {
-	err->tid = thread->tid;
+	err->tid = tid;
 	error_remedy(err, "%s", remedy);
-	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP, "thread %d %s", thread->tid, why);
+	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP, "thread %d %s", tid, why);
+}
+
+static int refuse_stack(struct coresnap_error *err, pid_t tid)
+{
+	return refuse(err, tid,
+		      "is not on a stack that is known to have room for a "
+		      "signal frame (a coroutine's or alternate stack?)",
+		      stop_instead);
 }
 
 static const struct mapping *mapping_at(const struct maps *maps, uint64_t address)
@@ -221,6 +230,23 @@ static bool has_id_below(const struct target *target, const struct mapping *m, u
 	return false;
 }
 
+// What can be told of a stack pointer by the mapping that it points into.
+enum stack { STACK_NO_ROOM, STACK_ROOM, STACK_OF_THREAD };
+
+static enum stack stack_at(const struct mapping *m, uint64_t sp, bool leader)
+{
+	const uint32_t want = MAPPING_READ | MAPPING_WRITE;
+
+	if (!m || (m->flags & (want | MAPPING_SHARED)) != want || mapping_has_file(m))
+		return STACK_NO_ROOM;
+	if (mapping_named(m, "[stack]"))
+		return sp - m->start >= MAIN_ROOM ? STACK_ROOM : STACK_NO_ROOM;
+	// The loader maps the main thread's block, and whatever is mapped below it merges with it.
+	if (leader || sp - m->start < THREAD_ROOM || mapping_named(m, "[heap]"))
+		return STACK_NO_ROOM;
+	return STACK_OF_THREAD;
+}
+
 // Is the stack pointer in a stack that has room? The main stack is known by name. A thread's is
 // known by the block that the C library puts at its top: its first word is its own address (the x86
 // ABIs ask for that), or the thread's id is in it. What lies below the pointer of a goroutine or a
@@ -233,18 +259,11 @@ static bool has_room(const struct target *target, const struct maps *maps,
 	const struct arch *const arch = target->arch;
 	const uint64_t sp = arch_get(arch, thread->gregs, arch->sp);
 	const struct mapping *const m = mapping_at(maps, sp - 1);
-	const uint32_t want = MAPPING_READ | MAPPING_WRITE;
+	const enum stack stack = stack_at(m, sp, thread->tid == target->pid);
 	uint8_t word[8] = { 0 };
 
-	if (!m || (m->flags & (want | MAPPING_SHARED)) != want || mapping_has_file(m))
-		return false;
-	if (mapping_named(m, "[stack]"))
-		return sp - m->start >= MAIN_ROOM;
-	if (sp - m->start < THREAD_ROOM || mapping_named(m, "[heap]"))
-		return false;
-	// The loader maps the main thread's block, and whatever is mapped below it merges with it.
-	if (thread->tid == target->pid)
-		return false;
+	if (stack != STACK_OF_THREAD)
+		return stack == STACK_ROOM;
 	const uint64_t tp = thread_pointer(target, thread);
 
 	if (tp < sp || tp >= m->end)
@@ -324,55 +343,113 @@ static const char *refusal(const struct arch_remote *facts, pid_t tid)
 	return NULL;
 }
 
+// What the text of its status tells against a thread.
+static int check_status(const struct arch_remote *facts, pid_t tid, const char *text,
+			const struct procfs_status *status, struct coresnap_error *err)
+{
+	if (status->seccomp == 1)
+		return refuse(err, tid,
+			      "is in strict seccomp mode: a system call that is "
+			      "injected into it would kill the process",
+			      stop_instead);
+	if (facts && line_has(text, facts->features_line, facts->shadow_stack))
+		return refuse(err, tid,
+			      "has a shadow stack: it would fault on a return address "
+			      "that it did not push",
+			      stop_instead);
+	return 0;
+}
+
+// Reads its status into a text of STATUS_TEXT bytes.
+static int read_status(const struct target *target, pid_t tid, char *text,
+		       struct procfs_status *status, struct coresnap_error *err)
+{
+	char path[32];
+
+	error_format(path, sizeof(path), "task/%d/status", tid);
+	const ssize_t n = procfs_read(target->proc_fd, path, text, STATUS_TEXT);
+
+	if (n <= 0)
+		return refuse(err, tid, "is exiting", stop_instead);
+	// Thousands of groups come before what is asked here.
+	if (n == STATUS_TEXT - 1)
+		return refuse(err, tid,
+			      "has a status too long to be searched for a seccomp "
+			      "filter",
+			      stop_instead);
+	procfs_parse_status(text, status);
+	return 0;
+}
+
 static int look_closely(const struct target *target, const struct maps *maps, struct victim *victim,
 			struct coresnap_error *err)
 {
-	static const char other[] = "Use the method stop, which injects nothing";
 	const struct arch_remote *const facts = target->arch->remote;
 	const struct thread *const thread = victim->thread;
+	const pid_t tid = thread->tid;
 	struct procfs_status status;
-	char path[32], text[STATUS_TEXT];
+	char text[STATUS_TEXT];
+	int ret = read_status(target, tid, text, &status, err);
 
-	error_format(path, sizeof(path), "task/%d/status", thread->tid);
-	const ssize_t n = procfs_read(target->proc_fd, path, text, sizeof(text));
-
-	if (n <= 0)
-		return refuse(err, thread, "is exiting", other);
-	// Thousands of groups come before what is asked here.
-	if (n == sizeof(text) - 1)
-		return refuse(err, thread,
-			      "has a status too long to be searched for a seccomp "
-			      "filter",
-			      other);
-	procfs_parse_status(text, &status);
+	if (ret < 0)
+		return ret;
 	victim->seccomp = status.seccomp;
-	if (status.seccomp == 1)
-		return refuse(err, thread,
-			      "is in strict seccomp mode: a system call that is "
-			      "injected into it would kill the process",
-			      other);
-	if (line_has(text, facts->features_line, facts->shadow_stack))
-		return refuse(err, thread,
-			      "has a shadow stack: it would fault on a return address "
-			      "that it did not push",
-			      other);
-	const char *const why = refusal(facts, thread->tid);
+	ret = check_status(facts, tid, text, &status, err);
+	if (ret < 0)
+		return ret;
+	const char *const why = refusal(facts, tid);
 
 	if (why)
-		return refuse(err, thread, why, other);
-	if (dispatches_calls(thread->tid))
-		return refuse(err, thread,
+		return refuse(err, tid, why, stop_instead);
+	if (dispatches_calls(tid))
+		return refuse(err, tid,
 			      "has its system calls dispatched to user space "
 			      "(PR_SET_SYSCALL_USER_DISPATCH)",
-			      other);
+			      stop_instead);
 	if (in_rseq(target, thread))
-		return refuse(err, thread, "is in a restartable sequence", "Try again");
-	if (!has_room(target, maps, thread, &status))
-		return refuse(err, thread,
-			      "is not on a stack that is known to have room for a "
-			      "signal frame (a coroutine's or alternate stack?)",
-			      other);
-	return 0;
+		return refuse(err, tid, "is in a restartable sequence", "Try again");
+	return has_room(target, maps, thread, &status) ? 0 : refuse_stack(err, tid);
+}
+
+// "running", or the number of a call (or -1), its arguments, the stack pointer and the pc.
+static bool stack_pointer(const struct target *target, pid_t tid, uint64_t *sp)
+{
+	char path[32], text[256];
+	const char *at = text;
+
+	error_format(path, sizeof(path), "task/%d/syscall", tid);
+	if (procfs_read(target->proc_fd, path, text, sizeof(text)) <= 0 || *text == 'r')
+		return false;
+	for (unsigned int left = *text == '-' ? 1 : 7; left > 0; left--) {
+		at = strchr(at, ' ');
+		if (!at)
+			return false;
+		at++;
+	}
+	if (memcmp(at, "0x", 2) != 0)
+		return false;
+	*sp = procfs_number(at + 2, 16, NULL);
+	return true;
+}
+
+int victim_look(const struct target *target, const struct maps *maps, pid_t tid, int *seccomp,
+		struct coresnap_error *err)
+{
+	const struct arch *const arch = target_arch_of_exe(target);
+	struct procfs_status status;
+	char text[STATUS_TEXT];
+	uint64_t sp;
+	int ret = read_status(target, tid, text, &status, err);
+
+	if (ret == 0)
+		ret = check_status(arch ? arch->remote : NULL, tid, text, &status, err);
+	if (ret < 0)
+		return ret;
+	*seccomp = status.seccomp;
+	if (!stack_pointer(target, tid, &sp) ||
+	    stack_at(mapping_at(maps, sp - 1), sp, tid == target->pid) != STACK_NO_ROOM)
+		return 0;
+	return refuse_stack(err, tid);
 }
 
 uint64_t victim_pc(const struct arch *arch, const struct victim *victim)

@@ -33,6 +33,11 @@ struct victim {
 int must_check victim_choose(struct victim *victim, struct freeze *freeze, const struct maps *maps,
 			     const struct victim_memory *memory, struct coresnap_error *err);
 
+// What tells against a thread of a running target before it is stopped: 0, or a negative errno and
+// what victim_choose() would say. Its stack is known only while it sleeps.
+int must_check victim_look(const struct target *target, const struct maps *maps, pid_t tid,
+			   int *seccomp, struct coresnap_error *err);
+
 // Where it stands before a system call instruction, else an address that is nobody's. Injected
 // calls must not run on that very instruction: the kernel would take them for the restart of its
 // own call (restart_addr in do_signal of arch/arm/kernel/signal.c and arch/arm64/kernel/signal.c).

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import coresnap
-from coresnap import Method, _ffi
+from coresnap import Method, _ffi, pause
 
 pytestmark = pytest.mark.host
 without = pytest.mark.skipif(
@@ -64,6 +65,45 @@ def test_the_json_has_plain_values(process: subprocess.Popen[bytes]) -> None:
     fields = coresnap.doctor(process.pid).as_dict()
     assert fields["pid"] == process.pid
     assert {each["method"] for each in fields["methods"]} == {"livedump", "fork", "stop"}
+
+
+def load(**more: int) -> pause.Load:
+    """A process of 10 threads and 1 GiB, with nothing unusual."""
+    usual = {"threads": 10, "stuck": 0, "page_tables": 2 << 20, "private": 1 << 30, "shared": 0}
+    return pause.Load(**(usual | {"budget": 4 << 30} | more))
+
+
+def test_an_estimate_grows_with_what_a_pause_depends_on() -> None:
+    for method, more in (
+        (Method.FORK, {"threads": 1000}),
+        (Method.FORK, {"page_tables": 8 << 20}),
+        (Method.FORK, {"shared": 1 << 30}),
+        (Method.STOP, {"private": 2 << 30}),
+        (Method.STOP, {"budget": 1 << 20}),
+        (Method.STOP, {"stuck": 1}),
+    ):
+        usual, unusual = (pause.estimate(load(**each), method) for each in ({}, more))
+        assert unusual.least_ms > usual.least_ms and unusual.most_ms > usual.most_ms
+        assert unusual.basis != usual.basis
+    assert (
+        pause.estimate(load(), Method.FORK).most_ms < pause.estimate(load(), Method.STOP).least_ms
+    )
+
+
+def test_an_estimate_covers_what_was_measured() -> None:
+    """The rows of 1024 MiB of docs/pausing.md, whose loads these are."""
+    text = (Path(__file__).parents[3] / "docs/pausing.md").read_text()
+    rows = re.findall(
+        r"^\| (\d+) \| (\d+) MiB \| ([\d.]+) \([^|]+ \| ([\d.]+) \([^|]+ \|$", text, re.M
+    )
+    assert rows
+    for threads, size, *medians in rows:
+        known = load(
+            threads=int(threads), private=int(size) << 20, page_tables=(int(size) << 11) + 65536
+        )
+        for method, median in zip((Method.STOP, Method.FORK), medians, strict=True):
+            found = pause.estimate(known, method)
+            assert found.least_ms <= float(median) <= found.most_ms, (threads, size, method)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from .errors import (
     UsageError,
 )
 from .livedump import UNLIMITED, LivedumpResult, livedump
+from .pause import Pause
 from .result import Compression, DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
 from .stream import DumpStream
 
@@ -75,6 +76,7 @@ __all__ = [
     "NotPermitted",
     "Note",
     "OwnNote",
+    "Pause",
     "PrPsInfo",
     "PrStatus",
     "Progress",

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import pause
 from ._ffi import check_method
 from .errors import CoresnapError, NoProcess
 from .pattern import CorePattern
+from .pause import Pause
 from .result import Method
 
 _PIPE_LIMIT = Path("/proc/sys/kernel/core_pipe_limit")
+_FILTER = (
+    "its seccomp filter is asked when it stands still: if that forbids a call that a copy needs, "
+    "there is none, and auto takes stop"
+)
 _LADDER = (Method.LIVEDUMP, Method.FORK, Method.STOP)
 
 
@@ -22,6 +28,10 @@ class MethodCheck:
 
     method: Method
     error: CoresnapError | None
+    doubt: str = ""
+    """What may still refuse it, as only the dump can find out; a sentence, or empty."""
+    pause: Pause | None = None
+    """How long the process is likely to stand still; None if that is not known."""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON objects."""
@@ -30,6 +40,9 @@ class MethodCheck:
             "works": self.error is None,
             "why_not": self.error.what if self.error else "",
             "remedy": self.error.remedy if self.error else "",
+            "doubt": self.doubt,
+            "pause_ms": [self.pause.least_ms, self.pause.most_ms] if self.pause else None,
+            "pause_basis": self.pause.basis if self.pause else "",
             "exit_code": int(self.error.exit_code) if self.error else 0,
         }
 
@@ -74,12 +87,13 @@ def doctor(pid: int | None = None) -> Diagnosis:
     """Find out what dumps this system allows; with ``pid``, of that process.
 
     The process is looked at as anybody may, and asked nothing. What shows only when it stands still
-    is not known, such as whether its seccomp filter allows a fork. Errors: NoProcess. From any
+    is a doubt, such as whether its seccomp filter allows a fork. Errors: NoProcess. From any
     thread.
     """
     here = os.getpid() if pid is None else pid
     kinds = (Method.LIVEDUMP,) if pid is None else _LADDER
-    methods = tuple(MethodCheck(method=kind, error=check_method(here, kind)) for kind in kinds)
+    load = None if pid is None else pause.look(pid)
+    methods = tuple(_check(here, kind, load) for kind in kinds)
     for method in methods:
         if isinstance(method.error, NoProcess):
             raise method.error
@@ -94,7 +108,20 @@ def doctor(pid: int | None = None) -> Diagnosis:
         core_pipe_limit=_number(_PIPE_LIMIT),
         methods=methods,
         auto=tuple(works) if pid is not None else (*works, Method.FORK, Method.STOP),
-        notes=(*_of_system(pattern), *(() if pid is None else _of_process(pid))),
+        notes=(*_of_system(pattern), *(() if pid is None else _of_process(pid, load))),
+    )
+
+
+def _check(pid: int, kind: Method, load: pause.Load | None) -> MethodCheck:
+    error = check_method(pid, kind)
+    if error is not None:
+        return MethodCheck(method=kind, error=error)
+    known = load if kind is not Method.LIVEDUMP else None
+    return MethodCheck(
+        method=kind,
+        error=None,
+        doubt=_FILTER if kind is Method.FORK and _has_filter(pid) else "",
+        pause=None if known is None else pause.estimate(known, kind),
     )
 
 
@@ -118,7 +145,11 @@ def _of_system(pattern: CorePattern | None) -> list[str]:
     return []
 
 
-def _of_process(pid: int) -> list[str]:
+def _has_filter(pid: int) -> bool:
+    return bool(re.search(r"^Seccomp:\t2$", _text(pid, "status"), re.MULTILINE))
+
+
+def _of_process(pid: int, load: pause.Load | None) -> list[str]:
     notes = []
     limits = _text(pid, "limits")
     found = re.search(r"^Max core file size +(\S+) +(\S+)", limits, re.MULTILINE)
@@ -127,8 +158,12 @@ def _of_process(pid: int) -> list[str]:
             "its core limit is 0: its crashes leave no core file, nor does `coresnap livedump` "
             "without --core-limit"
         )
-    if re.search(r"^Seccomp:\t2$", _text(pid, "status"), re.MULTILINE):
-        notes.append("it has a seccomp filter: whether that allows method fork shows at the dump")
+    if load is not None and 0 < load.stuck < load.threads:
+        notes.append(
+            f"{load.stuck} of its {load.threads} threads sleep uninterruptibly (state D, a file "
+            "system that hangs, or vfork): dumps wait for them until the stop timeout, and cores "
+            "lack their registers"
+        )
     return notes
 
 

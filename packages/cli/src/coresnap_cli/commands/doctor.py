@@ -26,6 +26,8 @@ Examples:
 def doctor(text: str | None, as_json: bool) -> int:
     """Say what dumps this system allows; with PID, by which methods it could be dumped now.
 
+    How long the process would stand still is an estimate, and says by what.
+
     No process is touched. With PID the exit code is that of a dump by the method auto.
     """
     found = coresnap.doctor(None if text is None else processes.parse_pid(text))
@@ -57,13 +59,25 @@ def lines(fields: dict[str, Any]) -> list[str]:
         f"crashes   {_crashes(fields)}",
     ]
     for method in fields["methods"]:
-        answer = "works" if method["works"] else f"no: {method['why_not']}"
-        told.append(f"{method['method']:<9} {answer}")
-        if method["remedy"]:
-            told.append(f"          {method['remedy']}")
+        told.append(f"{method['method']:<9} {_answer(method)}")
+        told += [f"          {method[more]}" for more in ("doubt", "remedy") if method[more]]
     if fields["auto"]:
         told.append(f"auto      {_order(fields['auto'])}")
     return told + [f"note      {note}" for note in fields["notes"]]
+
+
+def _answer(method: dict[str, Any]) -> str:
+    if not method["works"]:
+        return f"no: {method['why_not']}"
+    answer = "may work" if method["doubt"] else "works"
+    if method["pause_ms"] is None:
+        return answer
+    least, most = (_duration(ms) for ms in method["pause_ms"])
+    return f"{answer}; a pause of {least} to {most}: {method['pause_basis']}"
+
+
+def _duration(ms: float) -> str:
+    return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms" if ms >= 10 else f"{ms} ms"
 
 
 def _crashes(fields: dict[str, Any]) -> str:

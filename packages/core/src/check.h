@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// What can be told of a dump without touching the process, in the words of the dump itself.
+#ifndef CORESNAP_CHECK_H
+#define CORESNAP_CHECK_H
+
+#include "error.h"
+#include "target.h"
+
+// Does any thread stop in time? Not if all sleep uninterruptibly and go on doing so for a moment.
+int must_check check_stops(const struct target *target, struct coresnap_error *err);
+
+// Is there room for a copy, do threads stop, and can calls be injected into one of them? In the order
+// in which the dump comes upon it.
+int must_check check_fork(const struct target *target, struct coresnap_error *err);
+
+#endif

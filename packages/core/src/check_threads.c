@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// What the threads of a running process tell about a dump of it.
+#include <string.h>
+
+#include "arena.h"
+#include "check.h"
+#include "cleanup.h"
+#include "copy.h"
+#include "freeze.h"
+#include "procfs.h"
+#include "sys.h"
+#include "victim.h"
+
+enum {
+	CAP_SYS_ADMIN_ = 21,
+	MAX_LOOKS = 64, // threads looked at closely, as victim_choose() does
+	MOMENT_NS = 20000000,
+};
+
+// Where a thread waits for a file system in user space, at first as if it could be interrupted.
+static const char fuse_wait[] = "request_wait_answer";
+
+static bool is_stuck(const struct target *target, const char *tid, uint64_t *switches)
+{
+	char path[48], text[64];
+	struct procfs_status status;
+
+	error_format(path, sizeof(path), "task/%s/status", tid);
+	if (procfs_read_status(target->proc_fd, path, &status) < 0)
+		return false;
+	*switches += status.switches;
+	if (status.state == 'D')
+		return true;
+	error_format(path, sizeof(path), "task/%s/wchan", tid);
+	return status.state == 'S' && procfs_read(target->proc_fd, path, text, sizeof(text)) > 0 &&
+	       strcmp(text, fuse_wait) == 0;
+}
+
+// All of them? And how often have they gone to sleep?
+static bool all_stuck(const struct target *target, uint64_t *switches)
+{
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
+	const char *name;
+
+	*switches = 0;
+	if (procfs_opendir(&dir, target->proc_fd, "task") < 0)
+		return false;
+	while ((name = procfs_readdir(&dir)))
+		if (!is_stuck(target, name, switches))
+			return false;
+	return true;
+}
+
+int check_stops(const struct target *target, struct coresnap_error *err)
+{
+	uint64_t before, after;
+
+	if (!all_stuck(target, &before))
+		return 0;
+	// Waiting for a disk looks the same, but is over soon.
+	sys_call(SYS_ppoll, NULL, 0, &(struct timespec){ .tv_nsec = MOMENT_NS }, NULL, 0);
+	if (!all_stuck(target, &after) || before != after)
+		return 0;
+	return freeze_too_late(target, err);
+}
+
+// PTRACE_SECCOMP_GET_FILTER: only for CAP_SYS_ADMIN of the first user namespace, and only for who has
+// no filter (seccomp_get_filter in kernel/seccomp.c).
+static bool reads_filters(void)
+{
+	static const char all[] = "4294967295";
+	struct procfs_status own;
+	char text[256];
+
+	if (procfs_read_status(AT_FDCWD, "/proc/self/status", &own) < 0)
+		return false;
+	if (!(own.cap_effective >> CAP_SYS_ADMIN_ & 1) || own.seccomp)
+		return false;
+	return procfs_read(AT_FDCWD, "/proc/self/uid_map", text, sizeof(text)) <= 0 ||
+	       strstr(text, all);
+}
+
+// One thread that can bear it is enough.
+static int check_threads(const struct target *target, const struct maps *maps,
+			 struct coresnap_error *err)
+{
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
+	struct coresnap_error first = { 0 };
+	const bool reads = reads_filters();
+	const char *name;
+	uint64_t ignored = 0;
+
+	if (procfs_opendir(&dir, target->proc_fd, "task") < 0)
+		return 0;
+	for (unsigned int looks = 0; looks < MAX_LOOKS && (name = procfs_readdir(&dir));) {
+		const pid_t tid = (pid_t)procfs_number(name, 10, NULL);
+		int seccomp = 0, ret;
+
+		if (is_stuck(target, name, &ignored))
+			continue;
+		looks++;
+		ret = victim_look(target, maps, tid, &seccomp, &first);
+		if (ret == 0 && seccomp && !reads)
+			ret = copy_unread_filter(tid, -EPERM, &first);
+		if (ret == 0)
+			return 0;
+	}
+	if (!first.code)
+		return 0;
+	*err = first;
+	return -EOPNOTSUPP;
+}
+
+int check_fork(const struct target *target, struct coresnap_error *err)
+{
+	struct coresnap_error ignored = { 0 };
+	struct arena arena;
+	struct maps maps = { .arena = &arena };
+	int ret = copy_affordable(target, err);
+
+	if (ret == 0)
+		ret = check_stops(target, err);
+	if (ret < 0)
+		return ret;
+	arena_init(&arena);
+	if (maps_read(&maps, target->proc_fd, "maps", &ignored) == 0)
+		ret = check_threads(target, &maps, err);
+	arena_deinit(&arena);
+	return ret;
+}
