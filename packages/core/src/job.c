@@ -6,7 +6,6 @@
 #include "account.h"
 #include "cleanup.h"
 #include "gentle.h"
-#include "livedump.h"
 #include "procfs.h"
 #include "restart.h"
 #include "snapmaps.h"
@@ -389,55 +388,6 @@ static int ask_caller(struct job *job)
 			 job->pid);
 }
 
-struct kernels_turn {
-	struct livedump livedump;
-	struct job *job;
-	struct coresnap_error why;
-};
-
-static int run_livedump(void *arg)
-{
-	struct kernels_turn *const turn = arg;
-	struct job *const job = turn->job;
-	const int ret = livedump_run(&turn->livedump, &turn->why);
-
-	return ret < 0 ? ret : sink_finish(&job->sink, &job->memory_fd, &turn->why);
-}
-
-// The kernel's own dump, which stops nothing that we would have to let go. 1: that was it; 0: another
-// method's turn.
-static int dump_by_kernel(struct job *job)
-{
-	const bool forced = job->options.method == CORESNAP_METHOD_LIVEDUMP;
-	struct kernels_turn turn = { .livedump = { .target = &job->target,
-						   .arena = &job->arena,
-						   .sink = &job->sink,
-						   .options = &job->options,
-						   .cancel = &job->dumper.cancel,
-						   .progress = &job->progress,
-						   .result = &job->result },
-				     .job = job };
-
-	if (!forced && (job->options.method != CORESNAP_METHOD_AUTO || job->first_tid ||
-			!livedump_expected(&job->target)))
-		return 0;
-	int ret = livedump_options(&job->options, &turn.why);
-
-	if (ret == 0)
-		ret = gentle_run(job, run_livedump, &turn, &turn.why);
-	if (ret == 0) {
-		job->result.method = CORESNAP_METHOD_LIVEDUMP;
-		job->mem.bytes_read = job->result.bytes_read;
-		return 1;
-	}
-	if (forced || turn.livedump.began || turn.why.code == CORESNAP_E_CANCELLED) {
-		job->error = turn.why;
-		return ret;
-	}
-	account_refusal(job, CORESNAP_METHOD_LIVEDUMP, &turn.why);
-	return 0;
-}
-
 static int dump(struct job *job)
 {
 	const struct coresnap_options *options = &job->options;
@@ -446,7 +396,7 @@ static int dump(struct job *job)
 	if (ret == 0)
 		ret = gentle_check(job, &job->error);
 	if (ret == 0)
-		ret = dump_by_kernel(job);
+		ret = job_livedump(job);
 	if (ret == 0)
 		ret = prepare(job);
 	else if (ret > 0)

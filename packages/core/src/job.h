@@ -51,4 +51,8 @@ struct job {
 // Returns enum coresnap_code.
 int job_run(struct job *job);
 
+// The kernel's own dump, where it was asked for or is expected to work. 1: that was it; 0: another
+// method's turn; else the error, in job->error.
+int must_check job_livedump(struct job *job);
+
 #endif
