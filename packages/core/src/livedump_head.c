@@ -91,7 +91,8 @@ static uint64_t count_segments(bool is64, const uint8_t *bytes)
 	return notes > first ? (notes - first) / header : 0;
 }
 
-static void measure(struct livedump_head *head, bool is64, const uint8_t *bytes, uint64_t count)
+// False if a segment ends where no file does.
+static bool measure(struct livedump_head *head, bool is64, const uint8_t *bytes, uint64_t count)
 {
 	const size_t header = is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
 	const uint64_t first = MEMBER(is64, Ehdr, e_phoff, bytes);
@@ -100,13 +101,17 @@ static void measure(struct livedump_head *head, bool is64, const uint8_t *bytes,
 	head->segments = 0;
 	for (uint64_t i = 0; i < count; i++) {
 		const struct segment_header segment = header_at(is64, bytes + first + i * header);
+		uint64_t end;
 
+		if (__builtin_add_overflow(segment.offset, segment.filesz, &end) || end > INT64_MAX)
+			return false;
 		head->segments += segment.type == PT_LOAD;
-		if (segment.offset + segment.filesz > head->size)
-			head->size = segment.offset + segment.filesz;
+		if (end > head->size)
+			head->size = end;
 	}
 	if (MEMBER(is64, Ehdr, e_shnum, bytes))
 		head->size += is64 ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
+	return true;
 }
 
 int livedump_head_read(struct livedump_head *head, const uint8_t *bytes, size_t size)
@@ -138,6 +143,5 @@ int livedump_head_read(struct livedump_head *head, const uint8_t *bytes, size_t 
 	if (ret <= 0)
 		return ret;
 	head->threads = count_threads(bytes + notes.offset, (size_t)notes.filesz);
-	measure(head, is64, bytes, count);
-	return 1;
+	return measure(head, is64, bytes, count) ? 1 : -EINVAL;
 }

@@ -92,6 +92,12 @@ static void no_core(void)
 	core.segments[0].p_filesz = UINT64_MAX - 4096;
 	CHECK_EQ(livedump_head_read(&head, (const uint8_t *)&core, sizeof(core)), -EINVAL);
 	core = make_core();
+	core.segments[1].p_filesz = UINT64_MAX - 4095; // ends at 0
+	CHECK_EQ(livedump_head_read(&head, (const uint8_t *)&core, sizeof(core)), -EINVAL);
+	core = make_core();
+	core.segments[2].p_offset = 1ull << 63;
+	CHECK_EQ(livedump_head_read(&head, (const uint8_t *)&core, sizeof(core)), -EINVAL);
+	core = make_core();
 	core.file.e_type = ET_EXEC;
 	CHECK_EQ(livedump_head_read(&head, (const uint8_t *)&core, sizeof(core)), -EINVAL);
 	core = make_core();
