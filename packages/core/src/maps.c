@@ -305,5 +305,6 @@ void mapping_select(struct mapping *m, const struct mapping_facts *facts)
 		return keep(m, true, 0);
 	keep(m, false, CORESNAP_SKIP_FILTER);
 	if (mapping_wants_first_page(m, filter) && facts->first_page_kept)
-		m->dump_size = facts->page_size;
+		m->dump_size = facts->page_size < m->end - m->start ? facts->page_size :
+								      m->end - m->start;
 }

@@ -448,6 +448,7 @@ static void check_list(struct maps *maps)
 		CHECK(m->start < m->end);
 		CHECK(i == 0 || maps->list[i - 1].end <= m->start);
 		mapping_select(m, &facts);
+		CHECK(m->dump_size <= m->end - m->start);
 		CHECK(m->dump_size == 0 || m->dump_size == PAGE ||
 		      m->dump_size == m->end - m->start);
 		CHECK(m->skip_reason >= -1 && m->skip_reason < CORESNAP_SKIP_REASONS);

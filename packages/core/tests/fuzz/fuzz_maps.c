@@ -41,6 +41,7 @@ static void check_selection(struct mapping m, uint64_t filter, bool page_kept)
 					     .first_page_kept = page_kept };
 
 	mapping_select(&m, &facts);
+	MUST(m.dump_size <= size);
 	MUST(m.dump_size == 0 || m.dump_size == size || m.dump_size == PAGE);
 	MUST(m.skip_reason >= -1 && m.skip_reason < CORESNAP_SKIP_REASONS);
 	// What is left out and had bytes has a reason.
