@@ -158,7 +158,8 @@ int seccomp_run(const struct sock_filter *code, size_t n, uint32_t audit, uint64
 			*ret = BPF_RVAL(code[at].code) == BPF_A ? m.a : code[at].k;
 			return 0;
 		}
-		if (!step(&m, &code[at], &by))
+		// A sum might be a place before this one where a size is of 32 bits.
+		if (!step(&m, &code[at], &by) || by >= n - at)
 			return -EINVAL;
 		at += by;
 	}
