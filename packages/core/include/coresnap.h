@@ -168,7 +168,9 @@ struct coresnap_options {
 	int method;            /* enum coresnap_method */
 	unsigned int flags;    /* enum coresnap_flag */
 	uint64_t filter;       /* bits of core(5) "coredump_filter"; with CORESNAP_FILTER */
-	uint64_t stage_budget; /* bytes of memory that stop may use; 0: an eighth of MemAvailable */
+	/* Bytes of memory that stop may use; 0: an eighth of MemAvailable. In any case no more than
+	 * half of what the caller's control group has left. */
+	uint64_t stage_budget;
 	uint64_t stop_timeout_ns; /* how long to wait for threads to stop; 0: one second */
 	coresnap_progress_fn progress;
 	void *progress_arg;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "account.h"
+#include "cgroup.h"
 #include "cleanup.h"
 #include "gentle.h"
 #include "procfs.h"
@@ -46,6 +47,21 @@ static uint64_t default_budget(void)
 	for (line += strlen("MemAvailable:"); *line == ' ';)
 		line++;
 	return procfs_number(line, 10, NULL) * 1024 / 8;
+}
+
+// The dumper may be in the target's control group, a container: at its limit the kernel kills the
+// largest there, which is hardly the dumper.
+static uint64_t stage_budget(const struct coresnap_options *options)
+{
+	const uint64_t most = options->stage_budget ? options->stage_budget : default_budget();
+	const int self guard(guard_close) =
+		sys_openat(AT_FDCWD, "/proc/self", O_RDONLY | O_DIRECTORY, 0);
+	struct cgroup_room room;
+
+	if (self < 0)
+		return most;
+	cgroup_look(self, &room);
+	return most < room.memory / 2 ? most : room.memory / 2;
 }
 
 static void thaw(struct job *job)
@@ -370,7 +386,7 @@ static int prepare(struct job *job)
 	if (ret < 0)
 		return ret;
 	job->estimate = snapmaps_estimate(&job->what);
-	job->budget = job->options.stage_budget ? job->options.stage_budget : default_budget();
+	job->budget = stage_budget(&job->options);
 	reserve_stage(job);
 	return 0;
 }

@@ -234,8 +234,8 @@ def pids_max(place: Place) -> Hard:
     return hard
 
 
-def with_memory_left(place: Place, size: int) -> Subject:
-    """A target with 64 MiB, and this much that its control group has left."""
+def with_memory_left(place: Place, size: int) -> tuple[Subject, cgroup.Cgroup]:
+    """A target with 64 MiB, and its control group, which has this much left."""
     group = place.stack.enter_context(cgroup.of("memory"))
     subject = place.start("later", "64")
     group.take(subject.pid)
@@ -243,12 +243,12 @@ def with_memory_left(place: Place, size: int) -> Subject:
     assert subject.ask("check") == "ok"  # it has done so
     names = ("memory.max", "memory.limit_in_bytes")
     group.limit(group.number("memory.current", "memory.usage_in_bytes") + size, *names)
-    return subject
+    return subject, group
 
 
 def memory_limit(place: Place) -> Hard:
     """Its control group may have no more memory."""
-    subject = with_memory_left(place, 65536)
+    subject, _ = with_memory_left(place, 65536)
     hard = Hard(subject=subject, pid=subject.pid)
     hard.checks.append(lambda: subject.tell("touch"))
     return hard

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from toolchain import Width
 
 from coresnap import pause
 from coresnap.errors import Code
+from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
@@ -200,7 +202,7 @@ def expect_unharmed(row: Row, target: Hard, before: living.Footprint) -> None:
 def test_when_memory_is_short_the_copy_dies_and_not_the_target() -> None:
     """It has room for the fork, and not for what the target writes while the copy lives."""
     with a_place() as place:
-        subject = hard.with_memory_left(place, 8 * hard.MIB)
+        subject, _ = hard.with_memory_left(place, 8 * hard.MIB)
         before = living.footprint(subject.pid)
         with living.Held(subject.pid, "-m", "fork") as held:
             assert held.copy
@@ -211,5 +213,24 @@ def test_when_memory_is_short_the_copy_dies_and_not_the_target() -> None:
             assert gone
             assert held.finish() == int(Code.FAILED)
             assert "runs on" in held.talk()
+        living.until_undisturbed(subject, before)
+        assert subject.ask("check") == "ok"
+
+
+@living.needs_root
+def test_a_dumper_in_the_group_of_its_target_stages_no_more_than_the_group_has() -> None:
+    """What it takes would be taken from the target, which is as large and may be killed for it."""
+    with a_place() as place:
+        subject, group = hard.with_memory_left(place, 16 * hard.MIB)
+        before = living.footprint(subject.pid)
+        script = 'echo $$ > "$1" && shift && exec "$@" > /dev/null'
+        dump = (living.tool(), "-m", "stop", "-o", "-", str(subject.pid))
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", group.place / "cgroup.procs", *dump],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        assert done.returncode == 0, done.stderr
         living.until_undisturbed(subject, before)
         assert subject.ask("check") == "ok"

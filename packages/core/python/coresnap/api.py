@@ -67,7 +67,8 @@ def dump(
     instead of starting their timeout anew.
     ``force``: replace an existing regular file.
     ``undumpable``: dump also what the kernel would refuse to dump (setuid, PR_SET_DUMPABLE 0).
-    ``stage_budget``: bytes of memory that method stop may take; an eighth of what is available.
+    ``stage_budget``: bytes of memory that method stop may take; an eighth of what is available,
+    and in any case no more than half of what this control group has left.
     ``stop_timeout``: seconds to wait for threads to stop; one second.
     ``max_size``: the core has so many bytes at most; the result's whole_size is what it would have.
     ``keep``: what of it is kept then, the file's beginning or the smaller segments.
