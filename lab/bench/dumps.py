@@ -100,8 +100,7 @@ def _write(to: Path, size: int) -> int:
 
 
 def _by_us(subject: Subject, dump: Path, method: str, core: Path) -> tuple[int, int]:
-    argv = [dump, "-q", "--method", method, "-o", core, str(subject.process.pid)]
-    return _run(argv)
+    return _run([dump, "-q", "--method", method, "-o", core, str(subject.process.pid)])
 
 
 def _by_gcore(subject: Subject, core: Path) -> tuple[int, int]:
