@@ -97,6 +97,28 @@ def test_truncated_memory_can_be_allowed(tmp_path: Path) -> None:
         Core(path, allow_truncated=True)
 
 
+@pytest.mark.parametrize("offset", [1 << 31, (1 << 63) - 1, 1 << 63, (1 << 64) - PAGE])
+def test_memory_further_than_a_file_reaches_is_missing(tmp_path: Path, offset: int) -> None:
+    path = elfwriter.write(tmp_path / "core", X86_64)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, 64 + 56 + 8, offset)  # p_offset of the first PT_LOAD
+    path.write_bytes(data)
+    for source in (path, io.BytesIO(data)):
+        with Core(source, allow_truncated=True) as core:
+            assert core.build_id(0x10000) is None
+            with pytest.raises(AddressMissing, match="cut off"):
+                core.read(0x10000, 4)
+
+
+@pytest.mark.parametrize("magic", [b"\x28\xb5\x2f\xfd", b"\x1f\x8b\x08\x04"])
+def test_compressed_and_too_short_for_an_index(tmp_path: Path, magic: bytes) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(magic)
+    assert "compressed" in refused(path, NotACore).what
+    with pytest.raises(NotACore, match="compressed"):
+        Core(io.BytesIO(magic))
+
+
 def test_many_segments_cut_off_before_their_count(tmp_path: Path) -> None:
     loads = [Load(0x100000 + i * PAGE, PAGE, 0) for i in range(65_534)]
     path = elfwriter.write(tmp_path / "core", X86_64, loads=loads)

@@ -13,7 +13,11 @@ from typing import IO, Protocol
 
 
 class Source(Protocol):
-    """Random access to the bytes of a file."""
+    """Random access to the bytes of a file.
+
+    What a damaged core says of itself is asked for as well: where there is no byte, and be it
+    further than a file can reach, there are none.
+    """
 
     size: int
 
@@ -33,6 +37,9 @@ class FileSource:
         self.size = os.fstat(fd).st_size
 
     def pread(self, offset: int, size: int) -> bytes:
+        if not 0 <= offset < self.size:
+            return b""
+        size = min(size, self.size - offset)
         data = os.pread(self._fd, size, offset)
         if len(data) == size or not data:
             return data
@@ -73,9 +80,11 @@ class ObjectSource:
         self.size = stream.seek(0, io.SEEK_END)
 
     def pread(self, offset: int, size: int) -> bytes:
+        if not 0 <= offset < self.size:
+            return b""
         with self._lock:
             self._stream.seek(offset)
-            return self._stream.read(size)
+            return self._stream.read(min(size, self.size - offset))
 
     def extents(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         end = min(end, self.size)
