@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from lab.patience import PATIENCE
+
 FULL = os.environ.get("CORESNAP_FULL") == "1"
 
 HOLDS = 5 if FULL else 1
@@ -35,3 +37,6 @@ CALLS = 1000 if FULL else 50
 """Calls of the Python API, after which no descriptor and no thread may be left."""
 DAMAGED = 5000 if FULL else 150
 """Damaged ELF files that are read."""
+DAMAGED_CORES = (100_000 if FULL else 2000) // (50 if PATIENCE > 1 else 1)
+"""Damaged cores for the reader, which takes a thousandth of a second for each; fewer where that is
+emulated, and the reader the same."""
