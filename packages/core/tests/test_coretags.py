@@ -66,6 +66,16 @@ def test_tags_behind_the_end_of_a_cut_file_are_missing(tmp_path: Path) -> None:
             core.tags.read(AT + PAGE, 16)
 
 
+@pytest.mark.parametrize("cut", [1, 28, 128, 129, 200])
+def test_tags_that_a_cut_file_lacks_are_no_difference(tmp_path: Path, cut: int) -> None:
+    whole = written(tmp_path / "core", tags(pages=2, data={0: b"\x11" * 256}))
+    short = tmp_path / "short"
+    short.write_bytes(whole.read_bytes()[:-cut])
+    with Core(whole) as a, Core(short, allow_truncated=True) as b:
+        assert list(diff(a, b).tags) == []
+        assert list(diff(b, a).tags) == []
+
+
 def test_tags_are_of_whole_granules(tmp_path: Path) -> None:
     with Core(written(tmp_path / "core", tags(pages=1, data={}))) as core:
         for address, size in ((AT + 8, 16), (AT, 8), (AT, -16)):

@@ -227,7 +227,8 @@ def _changed_tags(a: Core, b: Core, of_a: Segment, of_b: Segment) -> Iterator[Ch
             stop = min(end, at + _PIECE)
             bytes_a = a.pread(of_a.offset + at, stop - at)
             bytes_b = b.pread(of_b.offset + at, stop - at)
-            for low, high in _differing(bytes_a, bytes_b, page):
+            both = min(len(bytes_a), len(bytes_b))  # one may be cut off here
+            for low, high in _differing(bytes_a[:both], bytes_b[:both], page):
                 tags_a, tags_b = unpack(bytes_a[low:high]), unpack(bytes_b[low:high])
                 first = _first_difference(tags_a, tags_b)
                 base = of_a.vaddr + (at + low) * layout.TAGGED_BY_A_BYTE
