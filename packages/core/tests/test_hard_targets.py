@@ -234,3 +234,45 @@ def test_a_dumper_in_the_group_of_its_target_stages_no_more_than_the_group_has()
         assert done.returncode == 0, done.stderr
         living.until_undisturbed(subject, before)
         assert subject.ask("check") == "ok"
+
+
+MANY = 1 << 40
+
+
+@living.needs_root
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"memory.max": MANY, "memory.current": MANY - 4096, "memory.stat": 0}, "4096 bytes"),
+        ({"memory.max": MANY, "memory.current": MANY + 4096, "memory.stat": 0}, "0 bytes of mem"),
+        ({"memory.max": MANY, "memory.current": MANY, "memory.stat": 64 << 20}, ""),
+        ({"memory.max": MANY, "memory.current": MANY - (8 << 20), "memory.stat": 0}, ""),
+        ({"memory.max": MANY, "memory.current": MANY - (8 << 20), "memory.stat": 0,
+          "memory.oom.group": 1}, "the whole group"),
+        ({"memory.max": "max", "memory.current": MANY, "memory.stat": 0}, ""),
+        ({"pids.max": 100, "pids.current": 99}, "pids.max"),
+        ({"pids.max": 100, "pids.current": 98}, ""),
+        ({"pids.max": "max", "pids.current": 98}, ""),
+    ],
+)  # fmt: skip
+def test_what_control_groups_of_version_2_say(files: dict[str, object], why: str) -> None:
+    """Its files are put where the kernel's would be, which this one may have of version 1 only."""
+    with a_place() as place:
+        subject = place.start("fill", "64")
+        script = 'mount -t tmpfs fake /sys/fs/cgroup && cp "$1"/* /sys/fs/cgroup && shift && "$@"'
+        fake = place.directory / "fake"
+        fake.mkdir()
+        for name, value in files.items():
+            text = f"anon 1\ninactive_file {value}\nactive_file 0\n"
+            (fake / name).write_text(text if name == "memory.stat" else f"{value}\n")
+        target = Hard(
+            subject=subject,
+            pid=subject.pid,
+            before=(living.need("unshare"), "--mount", "sh", "-c", script, "sh", str(fake)),
+        )
+        done = hard.judge(target)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        fork = next(each for each in told["doctor"]["methods"] if each["method"] == "fork")
+        assert (fork["works"], why in fork["why_not"]) == (not why, True)
+        assert told["dumps"]["fork"].get("what", "") == fork["why_not"]
