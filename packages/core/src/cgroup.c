@@ -69,6 +69,14 @@ static void look_at_pids(int dir, struct cgroup_room *ret)
 		ret->pids = left;
 }
 
+static void look_at_events(int dir, struct cgroup_room *ret)
+{
+	char text[256];
+
+	if (procfs_read(dir, "cgroup.events", text, sizeof(text)) > 0 && strstr(text, "frozen 1"))
+		ret->frozen = true;
+}
+
 // The group itself and all above it. In a container the upper ones of v1 are not there, and the
 // root is the container's own.
 static void look_upwards(const char *root, const char *group, size_t len, const struct files *names,
@@ -89,6 +97,7 @@ static void look_upwards(const char *root, const char *group, size_t len, const 
 		if (dir >= 0) {
 			look_at_memory(dir, names, ret);
 			look_at_pids(dir, ret);
+			look_at_events(dir, ret);
 		}
 		char *const slash = strrchr(path, '/');
 
@@ -120,8 +129,11 @@ static void look_at_line(const char *line, const char *end, struct cgroup_room *
 		return;
 	const size_t words = (size_t)(path - list - 1), len = (size_t)(end - path - 1);
 
-	if (words == 0)
+	if (words == 0) {
 		look_upwards(ROOT, path + 1, len, &files[1], ret);
+		// Where version 1 has the controllers, if systemd mounts both.
+		look_upwards(ROOT "/unified", path + 1, len, &files[1], ret);
+	}
 	if (is_word(list + 1, words, "memory"))
 		look_upwards(ROOT "/memory", path + 1, len, &files[0], ret);
 	if (is_word(list + 1, words, "pids"))

@@ -9,6 +9,7 @@
 struct cgroup_room {
 	uint64_t memory; // bytes, with what the kernel can take back of files; UINT64_MAX: no limit
 	uint64_t pids;   // processes and threads more; UINT64_MAX: no limit
+	bool frozen;     // nothing of it runs (version 2, where ptrace still stops it)
 	bool all_die;    // when memory is short, the whole group is killed (memory.oom.group)
 };
 

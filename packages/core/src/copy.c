@@ -125,8 +125,9 @@ static void fill_links(const struct arch_remote *facts, struct remote_link links
 
 int copy_unread_filter(pid_t tid, int ret, struct coresnap_error *err)
 {
-	error_remedy(err, "Run the dumper with CAP_SYS_ADMIN and outside any seccomp filter, so that "
-			  "it can read the target's, or use the method stop");
+	error_remedy(err,
+		     "Run the dumper with CAP_SYS_ADMIN and outside any seccomp filter, so that "
+		     "it can read the target's, or use the method stop");
 	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 			 "thread %d has a seccomp filter that we may not read (%s)", tid,
 			 error_errno_name(-ret));

@@ -45,6 +45,20 @@ static int check_memory(const struct target *target, const struct procfs_status 
 		room->all_die ? "the whole group" : "a process of it");
 }
 
+// A thread of it stops, but goes back to sleep when it is to run a call.
+static int check_frozen(const struct target *target, const struct cgroup_room *room,
+			struct coresnap_error *err)
+{
+	if (!room->frozen)
+		return 0;
+	error_remedy(err, "Thaw it (cgroup.freeze; a container may be paused), %s", stop_instead);
+	return error_set(
+		err, CORESNAP_E_FAILED, EBUSY,
+		"process %d cannot be copied: its control group is frozen, and the copy is "
+		"made by calls of its own",
+		target->pid);
+}
+
 static int check_pids(const struct target *target, const struct cgroup_room *room,
 		      struct coresnap_error *err)
 {
@@ -170,8 +184,10 @@ int copy_affordable(const struct target *target, struct coresnap_error *err)
 	if (procfs_read_status(target->proc_fd, "status", &status) < 0)
 		return 0;
 	cgroup_look(target->proc_fd, &room);
-	int ret = check_memory(target, &status, &room, err);
+	int ret = check_frozen(target, &room, err);
 
+	if (ret == 0)
+		ret = check_memory(target, &status, &room, err);
 	if (ret == 0)
 		ret = check_pids(target, &room, err);
 	if (ret == 0)

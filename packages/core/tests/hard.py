@@ -192,6 +192,46 @@ def without_leader(place: Place) -> Hard:
     return hard
 
 
+def frozen(place: Place) -> Hard:
+    """Frozen by its control group, as containers are that somebody pauses (version 1)."""
+    group = place.stack.enter_context(cgroup.of("freezer"))
+    hard = simple(place, "threads", "3")
+    state = group.place / "freezer.state"
+
+    def wake() -> None:
+        assert state.read_text() == "FROZEN\n"
+        state.write_text("THAWED")
+
+    group.take(hard.pid)
+    # Not even SIGKILL ends it before.
+    place.stack.callback(lambda: state.write_text("THAWED"))
+    state.write_text("FROZEN")
+    until(hard.pid, lambda: state.read_text() == "FROZEN\n")
+    hard.timeout = SHORT
+    hard.wake = wake
+    return hard
+
+
+def frozen_2(place: Place) -> Hard:
+    """The same by version 2: its threads sleep like those of a process that is stopped."""
+    group = place.stack.enter_context(cgroup.of(""))
+    hard = simple(place, "threads", "3")
+
+    def is_frozen() -> bool:
+        return "frozen 1" in (group.place / "cgroup.events").read_text()
+
+    def wake() -> None:
+        until(hard.pid, is_frozen)
+        group.limit(0, "cgroup.freeze")
+
+    group.take(hard.pid)
+    group.limit(1, "cgroup.freeze")
+    until(hard.pid, is_frozen)
+    hard.timeout = SHORT
+    hard.wake = wake
+    return hard
+
+
 # -- rights ----------------------------------------------------------------------------------------
 
 

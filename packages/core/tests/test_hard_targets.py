@@ -90,6 +90,8 @@ ROWS = [
     # Before its C library is mapped, there is nothing to inject by.
     simple("execs", fork=(WORKS, "TargetGone", "Failed"), stop=(WORKS, "TargetGone"), still=False),
     Row(name="exiting", make=partial(hard.busy, mode="exiting"), still=False, widths=True),
+    Row(name="frozen", make=hard.frozen, fork=LATE, stop=LATE, root=True),
+    Row(name="frozen-2", make=hard.frozen_2, fork=REFUSED, root=True),
     Row(name="dead-leader", make=hard.without_leader, fork=REFUSED, stop=REFUSED),
     simple("coroutine", fork=REFUSED, widths=True),
     simple("alternate-stack", fork=REFUSED, widths=True),
@@ -133,7 +135,7 @@ def a_place(width: Width = Width.NATIVE) -> Iterator[Place]:
         yield Place(stack=stack, directory=directory, width=width)
 
 
-@pytest.mark.parametrize(("row", "width"), params())
+@pytest.mark.parametrize(("row", "width"), list(params()))
 def test_the_doctor_is_right_and_the_target_goes_on(row: Row, width: Width) -> None:
     with a_place(width) as place:
         target = row.make(place)
