@@ -158,6 +158,13 @@ def expect_outcome(row: Row, dumps: dict[str, Any]) -> None:
         assert dumps["auto"]["error"] == WORKS
 
 
+def verdict_of(told: dict[str, Any], method: str) -> dict[str, Any]:
+    """What the doctor said of a method."""
+    found: dict[str, Any]
+    (found,) = (each for each in told["doctor"]["methods"] if each["method"] == method)
+    return found
+
+
 def expect_agreement(row: Row, doctor: dict[str, Any], dumps: dict[str, Any]) -> None:
     """What the doctor said of each method is what the dump by it said."""
     for verdict in doctor["methods"]:
@@ -168,6 +175,8 @@ def expect_agreement(row: Row, doctor: dict[str, Any], dumps: dict[str, Any]) ->
             continue
         if came["error"] in (WORKS, "Incomplete"):
             assert verdict["works"], verdict
+            said = any("sleep uninterruptibly" in note for note in doctor["notes"])
+            assert said == (came["missed"] > 0)
             expect_pause(verdict["pause_ms"], came)
         elif verdict["doubt"]:
             assert "seccomp filter" in verdict["doubt"]
@@ -275,6 +284,33 @@ def test_what_control_groups_of_version_2_say(files: dict[str, object], why: str
         done = hard.judge(target)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
-        fork = next(each for each in told["doctor"]["methods"] if each["method"] == "fork")
+        fork = verdict_of(told, "fork")
         assert (fork["works"], why in fork["why_not"]) == (not why, True)
+        assert told["dumps"]["fork"].get("what", "") == fork["why_not"]
+
+
+@living.needs_root
+@pytest.mark.parametrize(("committed", "works"), [(0, True), (90, True), (99, False)])
+def test_what_strict_overcommit_says(committed: int, works: bool) -> None:
+    """Its files are put where the kernel's are, whose setting is for the whole machine."""
+    with a_place() as place:
+        subject = place.start("fill", "64")
+        gibibyte = 1 << 20  # kB
+        meminfo = (
+            f"MemAvailable: {4 * gibibyte} kB\nCommitLimit: {100 * gibibyte} kB\n"
+            f"Committed_AS: {committed * gibibyte + gibibyte * (not works) * 19 // 20} kB\n"
+        )
+        (place.directory / "meminfo").write_text(meminfo)
+        (place.directory / "overcommit").write_text("2\n")
+        script = (
+            'mount --bind "$1/meminfo" /proc/meminfo && '
+            'mount --bind "$1/overcommit" /proc/sys/vm/overcommit_memory && shift && "$@"'
+        )
+        unshare = (living.need("unshare"), "--mount", "sh", "-c", script, "sh")
+        target = Hard(subject=subject, pid=subject.pid, before=(*unshare, str(place.directory)))
+        done = hard.judge(target)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        fork = verdict_of(told, "fork")
+        assert (fork["works"], "does not promise" in fork["why_not"]) == (works, not works)
         assert told["dumps"]["fork"].get("what", "") == fork["why_not"]
