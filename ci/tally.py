@@ -6,7 +6,8 @@
 
 DIRECTORY holds STEP-SUITE.xml files. What a run that was resumed (lab/resume.py) found passed
 before counts as passed. STATUS is the exit status of a step: one that failed without a failed test
-(a compiler error, a linter) counts as one failure. The last line printed is `N passed, N failed`;
+(a compiler error, a linter) counts as one failure. What a test recorded as a property "figures",
+names and values in JSON, becomes a row of a table. The last line printed is `N passed, N failed`;
 the exit status is 1 when anything failed, or when nothing was run at all.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import platform
 import sys
 import xml.etree.ElementTree as ET
@@ -35,6 +37,7 @@ class Suite:
     seconds: float
     failures: tuple[str, ...] = ()
     skips: Counter[str] = field(default_factory=Counter)
+    figures: tuple[dict[str, str], ...] = ()
 
 
 def read_suite(path: Path) -> Suite:
@@ -43,7 +46,10 @@ def read_suite(path: Path) -> Suite:
     seconds = 0.0
     failures: list[str] = []
     skips: Counter[str] = Counter()
+    figures: list[dict[str, str]] = []
     for case in ET.parse(path).getroot().iter("testcase"):
+        recorded = case.iterfind("properties/property[@name='figures']")
+        figures += [json.loads(each.get("value", "{}")) for each in recorded]
         seconds += float(case.get("time") or 0)
         skipped = case.find("skipped")
         why = None if skipped is None else skipped.get("message") or skipped.text
@@ -53,7 +59,8 @@ def read_suite(path: Path) -> Suite:
             skips[why or "no reason given"] += 1
         else:
             passed += 1
-    return Suite(path.stem, passed, len(failures), seconds, tuple(failures), skips)
+    counts = (passed, len(failures), seconds)
+    return Suite(path.stem, *counts, tuple(failures), skips, tuple(figures))
 
 
 def stepless_failures(suites: list[Suite], steps: dict[str, int]) -> list[str]:
@@ -65,13 +72,24 @@ def stepless_failures(suites: list[Suite], steps: dict[str, int]) -> list[str]:
     ]
 
 
+def tables(rows: list[dict[str, str]]) -> list[str]:
+    """Return Markdown tables of figures, one for each set of names."""
+    lines: list[str] = []
+    for names in dict.fromkeys(tuple(row) for row in rows):
+        same = [row for row in rows if tuple(row) == names]
+        lines += ["", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+        lines += [f"| {' | '.join(row.values())} |" for row in same]
+    return lines
+
+
 def report(suites: list[Suite]) -> list[str]:
-    """Return a Markdown table of the suites, then what failed and what was skipped, and why."""
+    """Return Markdown: a table of the suites, figures, what failed, what was skipped, and why."""
     lines = ["| suite | passed | failed | skipped | seconds |", "|---|---|---|---|---|"]
     lines += [
         f"| {s.name} | {s.passed} | {s.failed} | {s.skips.total()} | {s.seconds:.1f} |"
         for s in suites
     ]
+    lines += tables([row for s in suites for row in s.figures])
     failures = [f"failed: {s.name}: {name}" for s in suites for name in s.failures]
     skips = sum((s.skips for s in suites), Counter[str]())
     skipped = [f"skipped {n}: {' '.join(reason.split())}" for reason, n in sorted(skips.items())]

@@ -40,3 +40,7 @@ DAMAGED = 5000 if FULL else 150
 DAMAGED_CORES = (100_000 if FULL else 2000) // (50 if PATIENCE > 1 else 1)
 """Damaged cores for the reader, which takes a thousandth of a second for each; fewer where that is
 emulated, and the reader the same."""
+REAL_DUMPS = 25 if FULL else 5
+"""Dumps of a real program by each method while its clients are at work, at least."""
+REAL_SECONDS = 10 if FULL else 1
+"""How long a client is at work in one run; dumps go on for all of it."""

@@ -48,6 +48,17 @@ def test_what_passed_before_a_run_was_resumed_counts(tmp_path: Path) -> None:
     assert "skipped" not in done.stdout.partition("|---|")[2]
 
 
+def test_what_tests_recorded_is_a_table(tmp_path: Path) -> None:
+    recorded = (
+        '<testcase name="c"><properties><property name="figures" '
+        'value="{&quot;program&quot;: &quot;a server&quot;, &quot;dumps&quot;: &quot;25&quot;}"/>'
+        "</properties></testcase></testsuite>"
+    )
+    (tmp_path / "host-real.xml").write_text(GOOD.replace("</testsuite>", recorded))
+    shown = tally(tmp_path).stdout
+    assert "\n| program | dumps |\n|---|---|\n| a server | 25 |\n" in shown
+
+
 def test_all_good(tmp_path: Path) -> None:
     (tmp_path / "unit-gcc.xml").write_text(GOOD)
     done = tally(tmp_path, "lint=0", "unit=0")

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Programs that people run, dumped again and again while their clients keep them busy."""

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The trial of a server: dumps while its clients are at work, who must not notice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, median
+
+import coresnap
+from lab.longform import REAL_DUMPS, REAL_SECONDS
+from lab.patience import DEADLINE
+
+from .loads import Load, Served
+from .scene import Program, Scene
+
+ROUNDS = 20
+"""Runs of a load at most; a machine on which a dump takes longer than a run needs several."""
+CHUNK = 1 << 24
+COPY = "coresnap-copy"
+
+Record = Callable[[str, object], None]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A program under load: who is dumped in turn (asked anew each time), and by which methods."""
+
+    name: str
+    program: Program
+    load: Load
+    targets: Callable[[], Sequence[int]]
+    methods: tuple[coresnap.Method, ...] = (coresnap.Method.FORK, coresnap.Method.STOP)
+
+
+@dataclass
+class Tally:
+    """What a method did to a server, and what its clients got meanwhile."""
+
+    served: list[Served] = field(default_factory=list)
+    methods: Counter[str] = field(default_factory=Counter)
+    pauses_ns: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+
+class Client:
+    """One run of a load."""
+
+    def __init__(self, load: Load, seconds: int, cwd: Path) -> None:
+        self._load = load
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *load.command(seconds)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+        )
+        self._seconds = seconds
+
+    def is_at_work(self) -> bool:
+        """Has it not ended?"""
+        return self.process.poll() is None
+
+    def finish(self) -> Served:
+        """Wait for its end, which must be a good one."""
+        try:
+            said, complaint = self.process.communicate(timeout=self._seconds + 4 * DEADLINE)
+        finally:
+            self.process.kill()
+            self.process.wait(DEADLINE)
+        assert self.process.returncode == 0 and complaint == "", (
+            f"the client ended with {self.process.returncode}: {complaint}{said}"
+        )
+        return self._load.read(said)
+
+
+def _dump_during(
+    client: Client, pids: Iterable[int], method: coresnap.Method, core: Path, tally: Tally
+) -> None:
+    """Dump one process after the other until the client has ended; later dumps do not count."""
+    for pid in pids:
+        if not client.is_at_work():
+            return
+        try:
+            result = coresnap.dump(pid, core, method=method, force=True)
+        except (coresnap.NoProcess, coresnap.TargetGone):
+            # One that serves a single client ends with it, and at no other time.
+            client.process.wait(DEADLINE / 10)
+            return
+        assert result.method is method or method is coresnap.Method.AUTO
+        if client.is_at_work():
+            tally.methods[str(result.method)] += 1
+            tally.pauses_ns.append(result.pause_ns)
+            tally.sizes.append(core.stat().st_blocks * 512)
+
+
+def _in_turn(targets: Callable[[], Sequence[int]]) -> Iterable[int]:
+    for turn in itertools.count():
+        found = targets()
+        assert found, "there is nobody to dump"
+        yield found[turn % len(found)]
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in listed for child in each.read_text().split()]
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process with one thread, without the copy of a dump that just ended."""
+    return [child for child in _children(pid) if _name(child) != COPY]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _is_undisturbed(pid: int) -> bool:
+    """No tracer, no stop, no copy; so is a process that ended with the client whom it served."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    return (
+        fields["TracerPid"] == "0"
+        and fields["State"][0] in "RSD"
+        and COPY not in map(_name, _children(pid))
+    )
+
+
+def _check_undisturbed(server: Server) -> None:
+    """Wait until all are: the helper that reaps a copy ends soon after it."""
+    end = time.monotonic() + DEADLINE
+    while not all(map(_is_undisturbed, {server.program.pid, *server.targets()})):
+        assert time.monotonic() < end, f"{server.name}: a dump left something behind"
+
+
+def _try_method(
+    server: Server, method: coresnap.Method, scene: Scene, check: Callable[[Path], None]
+) -> Tally:
+    tally = Tally()
+    for _ in range(ROUNDS):
+        client = Client(server.load, REAL_SECONDS, scene.directory)
+        try:
+            _dump_during(client, _in_turn(server.targets), method, scene.core, tally)
+        finally:
+            served = client.finish()
+        tally.served.append(served)
+        assert server.program.process.poll() is None, f"{server.name} ended: {server.program.said}"
+        if len(tally.pauses_ns) >= REAL_DUMPS:
+            break
+    assert len(tally.pauses_ns) >= REAL_DUMPS, (
+        f"only {len(tally.pauses_ns)} dumps in {ROUNDS} runs of the load"
+    )
+    _check_undisturbed(server)
+    check(scene.core)
+    return tally
+
+
+def _figures(server: Server, tally: Tally, quiet: float) -> dict[str, str]:
+    rate = mean(served.rate for served in tally.served)
+    slowest = [served.slowest_ms for served in tally.served if served.slowest_ms is not None]
+    often = len(tally.pauses_ns) / (REAL_SECONDS * len(tally.served))
+    return {
+        "program": server.name,
+        "dumps": ", ".join(f"{n} by {method}" for method, n in sorted(tally.methods.items())),
+        "a second": f"{often:.1f}",
+        "core: MiB on disk": f"{max(tally.sizes) / 2**20:.0f}",
+        "pause: ms": f"{median(tally.pauses_ns) / 1e6:.1f}",
+        "longest": f"{max(tally.pauses_ns) / 1e6:.1f}",
+        "slowest answer: ms": f"{max(slowest):.0f}" if slowest else "not told",
+        "undisturbed: requests/s": f"{quiet:.0f}",
+        "dumped": f"{rate:.0f}",
+        "ratio": f"{quiet / rate:.2f}",
+        "lost to a dump: ms": f"{max(0.0, 1 - rate / quiet) / often * 1e3:.0f}",
+    }
+
+
+def survive(server: Server, scene: Scene, record: Record, check: Callable[[Path], None]) -> None:
+    """Let the server's clients work undisturbed, and while it is dumped by each method.
+
+    ``check`` looks into the last core of each. The loss of throughput is recorded, never judged:
+    what else the machine does is in it.
+    """
+    before = Client(server.load, REAL_SECONDS, scene.directory).finish()
+    tallies = {method: _try_method(server, method, scene, check) for method in server.methods}
+    after = Client(server.load, REAL_SECONDS, scene.directory).finish()
+    quiet = mean((before.rate, after.rate))
+    for tally in tallies.values():
+        record("figures", json.dumps(_figures(server, tally, quiet)))
+
+
+def find(core: Path, *wanted: bytes) -> None:
+    """See that the memory in a core has each of some bytes, by the reader of the Python package."""
+    missing = set(wanted)
+    overlap = max(map(len, wanted)) - 1
+    with coresnap.Core(core) as file:
+        for start, end in file.memory_ranges():
+            for at in range(start, end, CHUNK):
+                piece = file.read(at, min(CHUNK + overlap, end - at))
+                missing = {text for text in missing if text not in piece}
+                if not missing:
+                    return
+    raise AssertionError(f"the core has no {missing}")
