@@ -28,6 +28,33 @@ static void check_equal(const struct procfs_status *a, const struct procfs_statu
 	MUST(a->queue_full == b->queue_full);
 }
 
+// The lines behind a long one, so that the end of the first piece that is read lies among them.
+static char *behind_groups(const char *lines, size_t size, size_t *len)
+{
+	const size_t before = size < 4000 ? 4096 - size / 2 : 64;
+	char *const text = malloc(before + size);
+
+	MUST(text);
+	memset(text, ' ', before);
+	memcpy(text, "Groups:", 7);
+	text[before - 1] = '\n';
+	memcpy(text + before, lines, size);
+	*len = before + size;
+	return text;
+}
+
+static void check_pieces(const char *text, size_t size)
+{
+	const struct procfs_status whole = parse(text, size);
+	struct procfs_status read;
+	const int ret = procfs_read_status(AT_FDCWD, path_of(file_of(text, size)), &read);
+
+	MUST(whole.ns_depth <= PROCFS_MAX_NS);
+	MUST(ret == (size ? 0 : -ESRCH));
+	if (ret == 0)
+		check_equal(&whole, &read);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *const text = (const char *)data;
@@ -35,15 +62,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const size_t len = size ? strnlen(text, size) : 0;
 	const char *const last = len ? memrchr(text, '\n', len) : NULL;
 	const size_t lines = last ? (size_t)(last - text) + 1 : 0;
-	const struct procfs_status whole = parse(text, lines);
-	struct procfs_status read;
 
 	parse(text, len);
-	MUST(whole.ns_depth <= PROCFS_MAX_NS);
-	const int ret = procfs_read_status(AT_FDCWD, path_of(file_of(text, lines)), &read);
+	check_pieces(text, lines);
+	if (lines) {
+		size_t more;
+		char *const longer = behind_groups(text, lines, &more);
 
-	MUST(ret == (lines ? 0 : -ESRCH));
-	if (ret == 0)
-		check_equal(&whole, &read);
+		check_pieces(longer, more);
+		free(longer);
+	}
 	return 0;
 }
