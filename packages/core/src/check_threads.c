@@ -118,8 +118,10 @@ int check_fork(const struct target *target, struct coresnap_error *err)
 	struct maps maps = { .arena = &arena };
 	int ret = copy_affordable(target, err);
 
-	if (ret == 0)
-		ret = check_stops(target, err);
+	// Into itself nobody injects anything.
+	if (ret < 0 || target->pid == (pid_t)sys_call(SYS_getpid))
+		return ret;
+	ret = check_stops(target, err);
 	if (ret < 0)
 		return ret;
 	arena_init(&arena);

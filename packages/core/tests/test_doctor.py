@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 import coresnap
 from coresnap import Method, _ffi, pause
+from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 without = pytest.mark.skipif(
@@ -51,6 +53,23 @@ def test_what_it_says_is_what_the_dump_says(process: subprocess.Popen[bytes]) ->
         except coresnap.CoresnapError as error:
             said = error
         assert str(said) == str(check.error)
+
+
+def test_one_may_ask_about_oneself_in_a_sandbox() -> None:
+    """Nothing is injected into a process that dumps itself: its filter need not be read."""
+    script = """if 1:
+        import ctypes, os, coresnap
+        libc = ctypes.CDLL(None)
+        allow = ctypes.create_string_buffer(bytes([6, 0, 0, 0, 0, 0, 0xFF, 0x7F]))
+        size = ctypes.sizeof(ctypes.c_void_p)
+        program = (1).to_bytes(size, "little") + ctypes.addressof(allow).to_bytes(size, "little")
+        assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+        assert libc.prctl(22, 2, program, 0, 0) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        fork = coresnap.doctor(os.getpid()).methods[1]
+        assert (fork.error, fork.doubt) == (None, ""), fork
+        coresnap.dump_self(None, method="fork").memory.close()
+    """
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=DEADLINE)
 
 
 def test_a_process_that_is_gone_or_none() -> None:

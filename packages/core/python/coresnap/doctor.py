@@ -120,7 +120,7 @@ def _check(pid: int, kind: Method, load: pause.Load | None) -> MethodCheck:
     return MethodCheck(
         method=kind,
         error=None,
-        doubt=_FILTER if kind is Method.FORK and _has_filter(pid) else "",
+        doubt=_FILTER if kind is Method.FORK and pid != os.getpid() and _has_filter(pid) else "",
         pause=None if known is None else pause.estimate(known, kind),
     )
 
