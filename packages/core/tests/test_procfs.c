@@ -82,6 +82,9 @@ static void status_fields(void)
 			    "Gid:\t2000\t2001\t2002\t2003\nSigPnd:\t00000000000000ff\n"
 			    "ShdPnd:\t8000000000000000\nSigBlk:\tfffffffe7ffbfeff\n"
 			    "Threads:\t64\nSeccomp:\t2\nSeccomp_filters:\t3\nVmSize:\t   12 kB\n"
+			    "VmData:\t 8 kB\nVmStk:\t7 kB\nVmPTE:\t6 kB\nRssAnon:\t5 kB\n"
+			    "CapEff:\t000001ffffffffff\nvoluntary_ctxt_switches:\t34\n"
+			    "nonvoluntary_ctxt_switches:\t99\n"
 			    "VmSizeX:\t99 kB", &status);
 	CHECK_EQ(status.state, 't');
 	CHECK_EQ(status.tgid, 7);
@@ -96,6 +99,12 @@ static void status_fields(void)
 	CHECK_EQ(status.threads, 64);
 	CHECK_EQ(status.seccomp, 2);
 	CHECK_EQ(status.vm_size, 12 * 1024);
+	CHECK_EQ(status.vm_data, 8 * 1024);
+	CHECK_EQ(status.vm_stack, 7 * 1024);
+	CHECK_EQ(status.vm_pte, 6 * 1024);
+	CHECK_EQ(status.rss_anon, 5 * 1024);
+	CHECK_EQ(status.cap_effective, 0x1ffffffffff);
+	CHECK_EQ(status.switches, 34);
 	CHECK_EQ(status.ns_depth, 0);
 	CHECK_EQ(status.ns_pid[0], 0);
 }
