@@ -42,5 +42,7 @@ DAMAGED_CORES = (100_000 if FULL else 2000) // (50 if PATIENCE > 1 else 1)
 emulated, and the reader the same."""
 REAL_DUMPS = 25 if FULL else 5
 """Dumps of a real program by each method while its clients are at work, at least."""
-REAL_SECONDS = 10 if FULL else 1
+REAL_SECONDS = 4 if FULL else 1
 """How long a client is at work in one run; dumps go on for all of it."""
+REAL_ROUNDS = 5 if FULL else 1
+"""Runs undisturbed and dumped by each method, in turn, at least."""

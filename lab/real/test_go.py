@@ -52,8 +52,8 @@ def test_clients_of_a_go_program_notice_nothing(
         total = re.search(r"^\[(\d+) goroutines\]", told, re.MULTILINE)
         assert total and int(total[1]) >= GOROUTINES, told[-2000:]
 
-    # The stacks of goroutines have no room for what the method fork needs. At moments all threads
-    # are on one; auto takes the other method then.
+    # The stacks of goroutines have no room for what the method fork needs. When all threads are on
+    # one, some processes at moments, others always, auto takes the other method.
     server = Server(
         "Go, 10,000 goroutines",
         program,

@@ -11,17 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
 import coresnap
-from lab.longform import REAL_DUMPS, REAL_SECONDS
+from lab.longform import REAL_DUMPS, REAL_ROUNDS, REAL_SECONDS
 from lab.patience import DEADLINE
 
 from .loads import Load, Served
 from .scene import Program, Scene
 
-ROUNDS = 20
-"""Runs of a load at most; a machine on which a dump takes longer than a run needs several."""
+ROUNDS = 30
+"""Runs of a load by each method at most, on a machine on which few dumps go into one."""
 CHUNK = 1 << 24
 COPY = "coresnap-copy"
 
@@ -44,6 +44,7 @@ class Tally:
     """What a method did to a server, and what its clients got meanwhile."""
 
     served: list[Served] = field(default_factory=list)
+    seconds: float = 0.0
     methods: Counter[str] = field(default_factory=Counter)
     pauses_ns: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -146,57 +147,61 @@ def _check_undisturbed(server: Server) -> None:
         assert time.monotonic() < end, f"{server.name}: a dump left something behind"
 
 
-def _try_method(
-    server: Server, method: coresnap.Method, scene: Scene, check: Callable[[Path], None]
-) -> Tally:
-    tally = Tally()
-    for _ in range(ROUNDS):
-        client = Client(server.load, REAL_SECONDS, scene.directory)
-        try:
-            _dump_during(client, _in_turn(server.targets), method, scene.core, tally)
-        finally:
-            served = client.finish()
-        tally.served.append(served)
-        assert server.program.process.poll() is None, f"{server.name} ended: {server.program.said}"
-        if len(tally.pauses_ns) >= REAL_DUMPS:
-            break
-    assert len(tally.pauses_ns) >= REAL_DUMPS, (
-        f"only {len(tally.pauses_ns)} dumps in {ROUNDS} runs of the load"
-    )
+def _run_dumped(server: Server, method: coresnap.Method, scene: Scene, tally: Tally) -> None:
+    """One run of the load, with dumps."""
+    begin = time.monotonic()
+    client = Client(server.load, REAL_SECONDS, scene.directory)
+    try:
+        _dump_during(client, _in_turn(server.targets), method, scene.core, tally)
+    finally:
+        served = client.finish()
+    tally.seconds += time.monotonic() - begin
+    tally.served.append(served)
+    assert server.program.process.poll() is None, f"{server.name} ended: {server.program.said}"
     _check_undisturbed(server)
-    check(scene.core)
-    return tally
 
 
-def _figures(server: Server, tally: Tally, quiet: float) -> dict[str, str]:
-    rate = mean(served.rate for served in tally.served)
-    slowest = [served.slowest_ms for served in tally.served if served.slowest_ms is not None]
-    often = len(tally.pauses_ns) / (REAL_SECONDS * len(tally.served))
+def _figures(server: Server, tally: Tally, quiet: list[Served]) -> dict[str, str]:
+    ratio = median(a.rate / b.rate for a, b in zip(quiet, tally.served, strict=True))
     return {
         "program": server.name,
         "dumps": ", ".join(f"{n} by {method}" for method, n in sorted(tally.methods.items())),
-        "a second": f"{often:.1f}",
+        "a second": f"{len(tally.pauses_ns) / tally.seconds:.1f}",
         "core: MiB on disk": f"{max(tally.sizes) / 2**20:.0f}",
         "pause: ms": f"{median(tally.pauses_ns) / 1e6:.1f}",
         "longest": f"{max(tally.pauses_ns) / 1e6:.1f}",
-        "slowest answer: ms": f"{max(slowest):.0f}" if slowest else "not told",
-        "undisturbed: requests/s": f"{quiet:.0f}",
-        "dumped": f"{rate:.0f}",
-        "ratio": f"{quiet / rate:.2f}",
-        "lost to a dump: ms": f"{max(0.0, 1 - rate / quiet) / often * 1e3:.0f}",
+        "slowest answer: ms": _slowest(tally.served),
+        "slowest undisturbed": _slowest(quiet),
+        "requests/s": f"{median(served.rate for served in tally.served):.0f}",
+        "requests/s undisturbed": f"{median(served.rate for served in quiet):.0f}",
+        "ratio": f"{ratio:.2f}",
     }
 
 
-def survive(server: Server, scene: Scene, record: Record, check: Callable[[Path], None]) -> None:
-    """Let the server's clients work undisturbed, and while it is dumped by each method.
+def _slowest(runs: list[Served]) -> str:
+    told = [served.slowest_ms for served in runs if served.slowest_ms is not None]
+    return f"{max(told):.0f}" if told else "not told"
 
-    ``check`` looks into the last core of each. The loss of throughput is recorded, never judged:
+
+def survive(server: Server, scene: Scene, record: Record, check: Callable[[Path], None]) -> None:
+    """Let the server's clients work undisturbed and while it is dumped by each method, in turn.
+
+    ``check`` looks into one core of each. The loss of throughput is recorded, never judged:
     what else the machine does is in it.
     """
-    before = Client(server.load, REAL_SECONDS, scene.directory).finish()
-    tallies = {method: _try_method(server, method, scene, check) for method in server.methods}
-    after = Client(server.load, REAL_SECONDS, scene.directory).finish()
-    quiet = mean((before.rate, after.rate))
+    quiet: list[Served] = []
+    checked: set[coresnap.Method] = set()
+    tallies = {method: Tally() for method in server.methods}
+    while len(quiet) < REAL_ROUNDS or any(
+        len(tally.pauses_ns) < REAL_DUMPS for tally in tallies.values()
+    ):
+        assert len(quiet) < ROUNDS, f"{server.name}: too few dumps in {ROUNDS} runs of its load"
+        quiet.append(Client(server.load, REAL_SECONDS, scene.directory).finish())
+        for method, tally in tallies.items():
+            _run_dumped(server, method, scene, tally)
+            if tally.pauses_ns and method not in checked:
+                check(scene.core)
+                checked.add(method)
     for tally in tallies.values():
         record("figures", json.dumps(_figures(server, tally, quiet)))
 
