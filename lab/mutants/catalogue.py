@@ -282,8 +282,8 @@ _SEGMENTS = (
     Mutant(
         name="first pages of ELF files left out",
         file="maps.c",
-        search="m->dump_size = facts->page_size;",
-        replacement="m->dump_size = 0;",
+        search="facts->first_page_kept)",
+        replacement="facts->first_page_kept && !filter)",
         row="one-thread/x86-64",
         method="fork",
         said=r"phdr\[[0-9a-f]+\]\.p_filesz",
