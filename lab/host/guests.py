@@ -18,10 +18,9 @@ from lab.longform import FULL
 from lab.matrix import Guest, Row
 
 LAB = Path(__file__).resolve().parent.parent
-_INSIDE = (*sorted((LAB / "inside").glob("*.py")), LAB / "matrix.py", LAB / "architectures.py")
-PAYLOAD = {
-    str(path.relative_to(LAB.parent)): path.read_bytes() for path in (*_INSIDE, LAB / "longform.py")
-}
+_BESIDE = ("architectures", "longform", "matrix", "patience")
+_INSIDE = (*sorted((LAB / "inside").glob("*.py")), *(LAB / f"{name}.py" for name in _BESIDE))
+PAYLOAD = {str(path.relative_to(LAB.parent)): path.read_bytes() for path in _INSIDE}
 """What a guest has of this folder, by name."""
 _DUMP = 2.0  # seconds that a dump may take on average
 
