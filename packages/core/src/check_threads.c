@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // What the threads of a running process tell about a dump of it.
+#include <linux/capability.h>
 #include <string.h>
 
 #include "arena.h"
@@ -12,7 +13,6 @@
 #include "victim.h"
 
 enum {
-	CAP_SYS_ADMIN_ = 21,
 	MAX_LOOKS = 64, // threads looked at closely, as victim_choose() does
 	MOMENT_NS = 20000000,
 };
@@ -74,7 +74,7 @@ static bool reads_filters(void)
 
 	if (procfs_read_status(AT_FDCWD, "/proc/self/status", &own) < 0)
 		return false;
-	if (!(own.cap_effective >> CAP_SYS_ADMIN_ & 1) || own.seccomp)
+	if (!procfs_has_cap(&own, CAP_SYS_ADMIN) || own.seccomp)
 		return false;
 	return procfs_read(AT_FDCWD, "/proc/self/uid_map", text, sizeof(text)) <= 0 ||
 	       strstr(text, all);

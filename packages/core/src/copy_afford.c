@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // May there be a copy? What would make the kernel refuse it, or kill a process for it, is known
 // before anything is injected.
+#include <linux/capability.h>
 #include <string.h>
 
 #include "cgroup.h"
@@ -9,8 +10,6 @@
 #include "procfs.h"
 
 enum {
-	CAP_SYS_ADMIN_ = 21,
-	CAP_SYS_RESOURCE_ = 24,
 	MORE = 2,                 // H and G
 	SLACK = 1 << 20,          // for what the kernel has of a process besides page tables
 	RESERVE = 8 << 20,        // admin_reserve_kbytes
@@ -18,11 +17,6 @@ enum {
 };
 
 static const char stop_instead[] = "or use the method stop";
-
-static bool has_cap(const struct procfs_status *status, unsigned int number)
-{
-	return status->cap_effective >> number & 1;
-}
 
 // The fork takes page tables, and each page that the target writes to afterwards is taken anew. A
 // group that has no more kills, and in the middle of the fork there is nobody but the target.
@@ -72,23 +66,6 @@ static int check_pids(const struct target *target, const struct cgroup_room *roo
 		target->pid);
 }
 
-// The soft limit of "Max processes", or UINT64_MAX.
-static uint64_t process_limit(const struct target *target)
-{
-	static const char key[] = "Max processes";
-	char text[4096];
-
-	if (procfs_read(target->proc_fd, "limits", text, sizeof(text)) <= 0)
-		return UINT64_MAX;
-	const char *at = strstr(text, key);
-
-	if (!at)
-		return UINT64_MAX;
-	for (at += strlen(key); *at == ' ';)
-		at++;
-	return *at >= '0' && *at <= '9' ? procfs_number(at, 10, NULL) : UINT64_MAX;
-}
-
 // All processes and threads of the system: "0.50 0.60 0.70 2/345 6789".
 static uint64_t all_tasks(void)
 {
@@ -127,10 +104,10 @@ static uint64_t tasks_of(uint32_t uid)
 static int check_user(const struct target *target, const struct procfs_status *status,
 		      struct coresnap_error *err)
 {
-	const uint64_t limit = process_limit(target);
+	const uint64_t limit = procfs_limit(target->proc_fd, "Max processes", false);
 
-	if (status->uid == 0 || has_cap(status, CAP_SYS_ADMIN_) ||
-	    has_cap(status, CAP_SYS_RESOURCE_) || limit == UINT64_MAX)
+	if (status->uid == 0 || procfs_has_cap(status, CAP_SYS_ADMIN) ||
+	    procfs_has_cap(status, CAP_SYS_RESOURCE) || limit == UINT64_MAX)
 		return 0;
 	// Counting takes long, and limits are mostly far away.
 	if (all_tasks() + MORE <= limit || tasks_of(status->uid) + MORE <= limit)
@@ -142,31 +119,21 @@ static int check_user(const struct target *target, const struct procfs_status *s
 			 target->pid, status->uid, (unsigned long long)limit);
 }
 
-static uint64_t size_in(const char *text, const char *key)
-{
-	const char *at = strstr(text, key);
-
-	if (!at)
-		return 0;
-	for (at += strlen(key); *at == ' ';)
-		at++;
-	return procfs_number(at, 10, NULL) * 1024;
-}
-
 // __vm_enough_memory() in mm/util.c. Otherwise the kernel promises what is not there.
 static int check_commit(const struct target *target, const struct procfs_status *status,
 			struct coresnap_error *err)
 {
 	const uint64_t need = status->vm_data + status->vm_stack;
 	const uint64_t own = status->vm_size / 32;
+	uint64_t promised = 0, limit = 0;
 	char text[4096], size[32];
 
 	if (procfs_read(AT_FDCWD, "/proc/sys/vm/overcommit_memory", text, sizeof(text)) <= 0 ||
 	    *text != '2' || procfs_read(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) <= 0)
 		return 0;
-	if (size_in(text, "Committed_AS:") + need + RESERVE +
-		    (own < MOST_RESERVE ? own : MOST_RESERVE) <
-	    size_in(text, "CommitLimit:"))
+	procfs_size_in(text, "Committed_AS:", &promised);
+	procfs_size_in(text, "CommitLimit:", &limit);
+	if (promised + need + RESERVE + (own < MOST_RESERVE ? own : MOST_RESERVE) < limit)
 		return 0;
 	error_remedy(err, "Raise vm.overcommit_ratio, %s", stop_instead);
 	return error_set(

@@ -36,17 +36,13 @@ static int cancel_check(void *arg)
 // An eighth of what the kernel says can be had without swapping.
 static uint64_t default_budget(void)
 {
+	uint64_t available;
 	char text[4096];
 
-	if (procfs_read(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) <= 0)
+	if (procfs_read(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) <= 0 ||
+	    !procfs_size_in(text, "MemAvailable:", &available))
 		return 64u << 20;
-	const char *line = strstr(text, "MemAvailable:");
-
-	if (!line)
-		return 64u << 20;
-	for (line += strlen("MemAvailable:"); *line == ' ';)
-		line++;
-	return procfs_number(line, 10, NULL) * 1024 / 8;
+	return available / 8;
 }
 
 // The dumper may be in the target's control group, a container: at its limit the kernel kills the

@@ -100,29 +100,10 @@ static int check_settings(const struct target *target, struct coresnap_error *er
 			 "coresnap-catch %%P %%c");
 }
 
-// The hard core limit, from /proc/PID/limits; UINT64_MAX if it is none or cannot be told.
-static uint64_t hard_limit(const struct target *target)
-{
-	static const char name[] = "Max core file size";
-	char text[4096];
-
-	if (procfs_read(target->proc_fd, "limits", text, sizeof(text)) <= 0)
-		return UINT64_MAX;
-	const char *at = strstr(text, name);
-
-	if (!at)
-		return UINT64_MAX;
-	at += sizeof(name) - 1;
-	at += strspn(at, " ");
-	at += strcspn(at, " "); // the soft one
-	at += strspn(at, " ");
-	return *at >= '0' && *at <= '9' ? procfs_number(at, 10, NULL) : UINT64_MAX;
-}
-
 // The token is a core limit, and nothing may be told with more than the process could have.
 static int check_limit(const struct target *target, struct coresnap_error *err)
 {
-	const uint64_t hard = hard_limit(target);
+	const uint64_t hard = procfs_limit(target->proc_fd, "Max core file size", true);
 
 	if (hard >= LIVEDUMP_TOKEN_MOST || procfs_capable(CAP_SYS_RESOURCE))
 		return 0;

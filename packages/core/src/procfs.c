@@ -278,15 +278,46 @@ bool procfs_parse_stat(const char *text, struct procfs_stat *ret)
 	return true;
 }
 
+bool procfs_has_cap(const struct procfs_status *status, unsigned int capability)
+{
+	return status->cap_effective >> capability & 1;
+}
+
 bool procfs_capable(unsigned int capability)
 {
-	static const char name[] = "\nCapEff:\t";
-	char text[8192];
-	const char *line = procfs_read(AT_FDCWD, "/proc/self/status", text, sizeof(text)) > 0 ?
-				   strstr(text, name) :
-				   NULL;
+	struct procfs_status own;
 
-	return line && (procfs_number(line + sizeof(name) - 1, 16, NULL) >> capability & 1);
+	return procfs_read_status(AT_FDCWD, "/proc/self/status", &own) == 0 &&
+	       procfs_has_cap(&own, capability);
+}
+
+uint64_t procfs_limit(int proc_fd, const char *name, bool hard)
+{
+	char text[4096];
+	const char *at = procfs_read(proc_fd, "limits", text, sizeof(text)) > 0 ?
+				 strstr(text, name) :
+				 NULL;
+
+	if (!at)
+		return UINT64_MAX;
+	at += strlen(name);
+	at += strspn(at, " ");
+	if (hard) {
+		at += strcspn(at, " ");
+		at += strspn(at, " ");
+	}
+	return *at >= '0' && *at <= '9' ? procfs_number(at, 10, NULL) : UINT64_MAX;
+}
+
+bool procfs_size_in(const char *text, const char *key, uint64_t *ret)
+{
+	const char *at = strstr(text, key);
+
+	if (!at)
+		return false;
+	at += strlen(key);
+	*ret = procfs_number(at + strspn(at, " "), 10, NULL) * 1024;
+	return true;
 }
 
 uint32_t procfs_map_id(const char *id_map, uint32_t id)

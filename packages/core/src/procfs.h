@@ -74,8 +74,16 @@ struct procfs_stat {
 // proc(5) "/proc/pid/stat"; false when the text is not one.
 bool procfs_parse_stat(const char *text, struct procfs_stat *ret);
 
-// Has the reader this capability (CAP_* of linux/capability.h) in its user namespace?
+// Has a process, or the reader, this capability (CAP_* of linux/capability.h) in its user namespace?
+bool procfs_has_cap(const struct procfs_status *status, unsigned int capability);
 bool procfs_capable(unsigned int capability);
+
+// The soft limit in a line of "limits" below a /proc/PID descriptor, or the hard one; UINT64_MAX if
+// it is none or cannot be told.
+uint64_t procfs_limit(int proc_fd, const char *name, bool hard);
+
+// The bytes behind a key in a text with lines as "MemAvailable:  123 kB"; false if it is not there.
+bool procfs_size_in(const char *text, const char *key, uint64_t *ret);
 
 // An id of the reader's user namespace as the target sees it, by the text of /proc/PID/uid_map or
 // gid_map; 65534 when it has no mapping (from_kuid_munged).
