@@ -340,15 +340,12 @@ static int choose_and_dump(struct job *job)
 	return ret < 0 ? ret : dump_stop(job);
 }
 
-// Is there room for a copy? An error if there must be one, and then nothing is stopped.
+// Is there room for the copy that is tried? An error if there must be one, and then nothing is stopped.
 static int look_for_room(struct job *job)
 {
-	const int method = job->options.method;
-	int ret = 0;
+	const int ret = tries_copy(job) ? copy_affordable(&job->target, &job->unaffordable) : 0;
 
-	if (method != CORESNAP_METHOD_STOP)
-		ret = copy_affordable(&job->target, &job->unaffordable);
-	if (ret == 0 || method != CORESNAP_METHOD_FORK)
+	if (ret == 0 || job->options.method != CORESNAP_METHOD_FORK)
 		return 0;
 	job->error = job->unaffordable;
 	return ret;
@@ -372,8 +369,6 @@ static int prepare(struct job *job)
 	if (ret == 0 && job->options.method != CORESNAP_METHOD_STOP && !job->first_tid)
 		copy_prepare(&job->copy, &job->target);
 	if (ret == 0)
-		ret = look_for_room(job);
-	if (ret == 0)
 		ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
 	job->mem = (struct mem){ .arena = &job->arena,
 				 .image = &job->target,
@@ -384,7 +379,7 @@ static int prepare(struct job *job)
 	job->estimate = snapmaps_estimate(&job->what);
 	job->budget = stage_budget(&job->options);
 	reserve_stage(job);
-	return 0;
+	return look_for_room(job);
 }
 
 // Everything stands still, and nothing is written yet.
