@@ -391,6 +391,7 @@ int copy_create(struct copy *copy, struct freeze *freeze, struct coresnap_error 
 				 .timed = copy->victim.timed };
 
 	copy->target = freeze->target;
+	copy->strict_timeouts = freeze->strict_timeouts;
 	int ret = remote_begin(&remote);
 
 	if (ret < 0)

@@ -73,8 +73,7 @@ int must_check copy_create_self(struct copy *copy, struct freeze *freeze,
 				struct coresnap_error *err);
 
 // After the thaw: lets G give back descriptors, cwd and root, and name itself, and opens its
-// memory; Best effort in what the kernel
-// refuses; never fatal to the target.
+// memory. Best effort in what the kernel refuses; never fatal to the target.
 int must_check copy_settle(struct copy *copy, struct coresnap_error *err);
 
 // G's pid, stopped for D, which ptrace(2) can then ask about its memory; 0: it cannot be had. After

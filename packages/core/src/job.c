@@ -435,7 +435,6 @@ int job_run(struct job *job)
 	job->target = TARGET_NONE;
 	job->memory_fd = -1;
 	job->copy = COPY_NONE;
-	job->copy.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
 	job->copy.oom_asked = job->options.flags & CORESNAP_OOM_ADJ;
 	if (job->copy.oom_asked)
 		job->copy.oom_score = gentle_oom_score(job->options.oom_adj);

@@ -198,13 +198,11 @@ void remote_end(struct remote *remote)
 		remote->injected = remote->blocked = false;
 	if (remote->lost)
 		return;
-	remote->lost = set_cleared_fp(remote) < 0;
+	remote->lost =
+		set_cleared_fp(remote) < 0 ||
+		(remote->blocked && remote_set_sigmask(thread->tid, thread->sigmask) < 0);
 	if (remote->lost)
 		return; // only the frame can bring it back
-	if (remote->blocked)
-		remote->lost = remote_set_sigmask(thread->tid, thread->sigmask) < 0;
-	if (remote->lost)
-		return;
 	// Those with which it is going to be detached anyway, should D die before that.
 	if (remote->injected &&
 	    remote_set_gregs(thread->tid, thread->changed ? thread->gregs_out : thread->gregs,

@@ -331,7 +331,7 @@ static int read_threads(struct reader *r, const struct snapshot_options *options
 		if (ret == -ESRCH || ret == -ENOENT)
 			continue; // it was killed at this moment
 		if (ret < 0)
-			return lost(r, "a thread", -ret);
+			return r->err->code ? ret : lost(r, "a thread", -ret);
 		s->n_threads++;
 	}
 	return s->n_threads ? 0 : lost(r, "the threads", ESRCH);
