@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Values of options: numbers with units and the like, as click callbacks."""
+"""Values of options: numbers with units and the like, as click callbacks and types."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from pathlib import Path
 import click
 
 import coresnap
+
+# The ranges of /proc/PID/livedump, and of the library.
+NICE = click.IntRange(-20, 19)
+IO_PRIO = click.IntRange(0, 7)
+OOM_ADJ = click.IntRange(-17, 15)
 
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([KMGT]?)(?:i?B)?", re.ASCII)

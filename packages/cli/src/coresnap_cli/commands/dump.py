@@ -100,15 +100,15 @@ Examples:
     help="Compress by zstd, lz4 or gzip, as zstd:3.",
 )  # fmt: skip
 @click.option(
-    "--nice", type=click.IntRange(-20, 19), metavar="NICE",
+    "--nice", type=units.NICE, metavar="NICE",
     help="Nice value, -20 to 19, once the process runs again.",
 )  # fmt: skip
 @click.option(
-    "--io-prio", type=click.IntRange(0, 7), metavar="PRIORITY",
+    "--io-prio", type=units.IO_PRIO, metavar="PRIORITY",
     help="I/O priority then, 0 to 7, the lowest.",
 )  # fmt: skip
 @click.option(
-    "--oom-adj", type=click.IntRange(-17, 15), metavar="NUMBER",
+    "--oom-adj", type=units.OOM_ADJ, metavar="NUMBER",
     help="How soon copy and command are killed for want of memory, -17 to 15.",
 )  # fmt: skip
 @click.option(

@@ -23,15 +23,15 @@ Examples:
     help="Core limit of the dump (64M, 2G).  [default: that of the process, often 0]",
 )  # fmt: skip
 @click.option(
-    "--sched-prio", "--nice", type=click.IntRange(-20, 19), metavar="NICE",
+    "--sched-prio", "--nice", type=units.NICE, metavar="NICE",
     help="Nice value at which the core is written.  [default: 19]",
 )  # fmt: skip
 @click.option(
-    "--io-prio", type=click.IntRange(0, 7), metavar="PRIORITY",
+    "--io-prio", type=units.IO_PRIO, metavar="PRIORITY",
     help="I/O priority at which it is written, 0 the highest.  [default: 7]",
 )  # fmt: skip
 @click.option(
-    "--oom-adj", type=click.IntRange(-17, 15), metavar="NUMBER",
+    "--oom-adj", type=units.OOM_ADJ, metavar="NUMBER",
     help="When the copy is killed for want of memory, 15 first.  [default: 15]",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
