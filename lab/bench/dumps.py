@@ -10,11 +10,12 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab.host import build
+from lab.inside import livefile
+from lab.inside.livepause import ask
 from lab.inside.system import why_no_core
 from lab.measured import ms, spread, table
 
@@ -25,6 +26,7 @@ SIZES = ((2, 1 / 4), (50, 1), (500, 1))
 FORKS = 1.3
 PER_THREAD = 40_000
 _PIECE = bytes(1 << 20)
+_UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,38 +44,6 @@ class Taken:
     memory: int
     fork: int
     write: int
-
-
-class Subject:
-    """gaps.c: a process that looks at the clock all the time."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-
-    def ask(self, letter: bytes) -> int:
-        """What it answers, see there."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(letter)
-        return int(self.process.stdout.readline())
-
-
-@contextmanager
-def _subject(program: Path, threads: int, mebibytes: int, directory: Path) -> Iterator[Subject]:
-    with subprocess.Popen(
-        [program, str(threads), str(mebibytes)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=directory,
-        bufsize=0,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline()
-            unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-            resource.prlimit(process.pid, resource.RLIMIT_CORE, unlimited)
-            yield Subject(process)
-        finally:
-            process.kill()
 
 
 def _run(argv: Sequence[str | Path]) -> tuple[int, int]:
@@ -99,37 +69,41 @@ def _write(to: Path, size: int) -> int:
     return took
 
 
-def _by_us(subject: Subject, dump: Path, method: str, core: Path) -> tuple[int, int]:
-    return _run([dump, "-q", "--method", method, "-o", core, str(subject.process.pid)])
+def _by_us(
+    subject: subprocess.Popen[bytes], dump: Path, method: str, core: Path
+) -> tuple[int, int]:
+    return _run([dump, "-q", "--method", method, "-o", core, str(subject.pid)])
 
 
-def _by_gcore(subject: Subject, core: Path) -> tuple[int, int]:
-    pid = str(subject.process.pid)
+def _by_gcore(subject: subprocess.Popen[bytes], core: Path) -> tuple[int, int]:
+    pid = str(subject.pid)
     taken = _run(["gcore", "-o", core, pid])
     core.with_name(f"{core.name}.{pid}").rename(core)
     return taken
 
 
-def _by_kernel(subject: Subject, core: Path) -> tuple[int, int]:
+def _by_kernel(subject: subprocess.Popen[bytes], core: Path) -> tuple[int, int]:
     """The process dies of it. The kernel needs no memory of its own to speak of."""
     begin = time.perf_counter_ns()
-    subject.process.send_signal(signal.SIGABRT)
-    subject.process.wait(timeout=DEADLINE)
+    subject.send_signal(signal.SIGABRT)
+    subject.wait(timeout=DEADLINE)
     took = time.perf_counter_ns() - begin
     (made,) = core.parent.glob("core*")
     made.rename(core)
     return took, 0
 
 
-def _dumps(subject: Subject, dump: Path, core: Path) -> Iterator[tuple[str, int, int, int]]:
+def _dumps(
+    subject: subprocess.Popen[bytes], dump: Path, core: Path
+) -> Iterator[tuple[str, int, int, int]]:
     """Method, ns felt, ns until its end, bytes of the dumper; the core is there meanwhile."""
     for method in ("fork", "stop", "gcore"):
-        subject.ask(b"r")
+        ask(subject, b"r")
         if method == "gcore":
             wall, memory = _by_gcore(subject, core)
         else:
             wall, memory = _by_us(subject, dump, method, core)
-        yield method, subject.ask(b"m"), wall, memory
+        yield method, ask(subject, b"m"), wall, memory
     if not why_no_core():
         wall, memory = _by_kernel(subject, core)
         yield "kernel", wall, wall, memory
@@ -142,10 +116,11 @@ def measure(dump: Path, directory: Path, mebibytes: int, rounds: int) -> list[Ta
     for threads, part in SIZES:
         size = max(int(mebibytes * part), 1)
         for _ in range(rounds):
-            with _subject(program, threads, size, directory) as subject:
+            argv = (str(program), str(threads), str(size))
+            with livefile.subject(directory, core=_UNLIMITED, argv=argv) as subject:
                 # The first one warms up the machine.
-                subject.ask(b"f")
-                fork = subject.ask(b"f")
+                ask(subject, b"f")
+                fork = ask(subject, b"f")
                 made = directory / "the.core"
                 for method, felt, wall, memory in _dumps(subject, dump, made):
                     bytes_ = made.stat().st_size

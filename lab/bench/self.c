@@ -9,6 +9,7 @@
 //
 // in nanoseconds: how long fork() took, how long the threads were stopped as the library says, and the
 // longest time for which the looking thread did not get on meanwhile.
+#include "../inside/clock.h"
 #include <coresnap.h>
 #include <errno.h>
 #include <pthread.h>
@@ -19,27 +20,18 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static _Atomic int64_t longest;
 
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static void *look(void *arg)
 {
-	for (int64_t before = now_ns();;) {
-		const int64_t now = now_ns();
+	for (int64_t before = now();;) {
+		const int64_t at = now();
 
-		if (now - before > longest)
-			longest = now - before;
-		before = now;
+		if (at - before > longest)
+			longest = at - before;
+		before = at;
 	}
 	return arg;
 }
@@ -75,12 +67,12 @@ static void begin(long threads, size_t size)
 
 static int64_t fork_once(void)
 {
-	const int64_t start = now_ns();
+	const int64_t start = now();
 	const pid_t child = fork();
 
 	if (child == 0)
 		_exit(0);
-	const int64_t took = now_ns() - start;
+	const int64_t took = now() - start;
 
 	if (child < 0 || waitpid(child, NULL, 0) != child)
 		fail("fork", strerror(errno));

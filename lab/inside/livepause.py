@@ -12,7 +12,8 @@ GAPS = Path("/run/gaps")
 """Where the host puts gaps.c's program."""
 
 
-def _ask(process: subprocess.Popen[bytes], command: bytes) -> int:
+def ask(process: subprocess.Popen[bytes], command: bytes) -> int:
+    """What gaps.c's program answers to a letter."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(command)
     return int(process.stdout.readline())
@@ -27,9 +28,9 @@ def measure(*, threads: int, mebibytes: int, rounds: int) -> dict[str, list[int]
         subject(where, argv=(str(GAPS), str(threads), str(mebibytes))) as process,
     ):
         for _ in range(rounds):
-            times["fork"].append(_ask(process, b"f"))
+            times["fork"].append(ask(process, b"f"))
             for name, text, said in (("refused", "x", "EINVAL"), ("dump", EMPTY, "ok")):
-                _ask(process, b"r")
+                ask(process, b"r")
                 expect(said, attempt(process.pid, text))
-                times[name].append(_ask(process, b"m"))
+                times[name].append(ask(process, b"m"))
     return times
