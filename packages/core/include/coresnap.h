@@ -43,11 +43,16 @@ enum coresnap_code {
 	CORESNAP_E_CANCELLED = 130, /* the progress callback asked to stop */
 };
 
-/** How the memory image is kept still. Number 3 is kept for precopy. */
+/** How the memory image is kept still. */
 enum coresnap_method {
 	CORESNAP_METHOD_AUTO = 0, /* the best that target, kernel and permissions allow */
 	CORESNAP_METHOD_STOP = 1, /* nothing injected; stopped while bytes are staged or written */
 	CORESNAP_METHOD_FORK = 2, /* stopped for the time of a fork; bytes come from the copy */
+	/* Memory is copied while the target runs, with its writes tracked; stopped for what was
+	 * written last, shared memory and registers. Copies into a file without a name: beside the
+	 * core, which takes twice its size there for the time of the dump, or in /var/tmp if the core
+	 * goes to a descriptor, or in memory if it goes there. */
+	CORESNAP_METHOD_PRECOPY = 3,
 	/* The kernel dumps a copy (/proc/PID/livedump), coresnap-catch hands the core over. No thread
 	 * is woken. Not of the own process, and not with a filter, core_limit, keep, notes, stopped,
 	 * stop_timeout_ns or CORESNAP_UNDUMPABLE: the kernel makes the core. */

@@ -4,13 +4,15 @@
 #include <string.h>
 
 #include "account.h"
-#include "cgroup.h"
+#include "budget.h"
 #include "cleanup.h"
 #include "gentle.h"
+#include "job_parts.h"
 #include "procfs.h"
 #include "restart.h"
 #include "snapmaps.h"
 #include "tags.h"
+
 
 #define DEFAULT_STOP_TIMEOUT_NS 1000000000u
 
@@ -33,34 +35,7 @@ static int cancel_check(void *arg)
 	return __atomic_load_n(&job->dumper.cancel, __ATOMIC_RELAXED);
 }
 
-// An eighth of what the kernel says can be had without swapping.
-static uint64_t default_budget(void)
-{
-	uint64_t available;
-	char text[4096];
-
-	if (procfs_read(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) <= 0 ||
-	    !procfs_size_in(text, "MemAvailable:", &available))
-		return 64u << 20;
-	return available / 8;
-}
-
-// The dumper may be in the target's control group, a container: at its limit the kernel kills the
-// largest there, which is hardly the dumper.
-static uint64_t stage_budget(const struct coresnap_options *options)
-{
-	const uint64_t most = options->stage_budget ? options->stage_budget : default_budget();
-	const int self guard(guard_close) =
-		sys_openat(AT_FDCWD, "/proc/self", O_RDONLY | O_DIRECTORY, 0);
-	struct cgroup_room room;
-
-	if (self < 0)
-		return most;
-	cgroup_look(self, &room);
-	return most < room.memory / 2 ? most : room.memory / 2;
-}
-
-static void thaw(struct job *job)
+void job_thaw(struct job *job)
 {
 	for (size_t i = 0; i < job->freeze.n_threads; i++) {
 		const struct thread *thread = &job->freeze.threads[i];
@@ -123,7 +98,7 @@ static int write_end(void *arg)
 }
 
 // Writes what is left when the target runs: what @write does, and what follows.
-static int end_core(struct job *job, int (*write)(void *arg))
+int job_end_core(struct job *job, int (*write)(void *arg))
 {
 	int ret = gentle_run(job, write, job, &job->error);
 
@@ -136,7 +111,7 @@ static int end_core(struct job *job, int (*write)(void *arg))
 }
 
 // Of the memory what is not written yet; also the head, if it is not.
-static int write_memory(void *arg)
+int job_write_memory(void *arg)
 {
 	struct job *const job = arg;
 	const int ret = job->emit.plan ? 0 : begin_core(job);
@@ -154,8 +129,8 @@ static int write_stopped(struct job *job, size_t written)
 		ret = emit_memory(job);
 	if (ret < 0)
 		return ret;
-	thaw(job);
-	return end_core(job, write_memory);
+	job_thaw(job);
+	return job_end_core(job, job_write_memory);
 }
 
 // Copies the extents from number @from on, and the tags of all.
@@ -190,8 +165,8 @@ static int dump_stop(struct job *job)
 		return write_stopped(job, staged);
 	if (ret < 0)
 		return ret;
-	thaw(job);
-	return end_core(job, write_memory);
+	job_thaw(job);
+	return job_end_core(job, job_write_memory);
 }
 
 // What a fork would not carry over is copied while the target is stopped, the rest comes from the
@@ -240,7 +215,7 @@ static int write_copy(void *arg)
 	if (mem_sort(&job->mem) < 0)
 		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM,
 				 "no memory to list the pages");
-	return write_memory(job);
+	return job_write_memory(job);
 }
 
 static int dump_copy(struct job *job)
@@ -248,7 +223,7 @@ static int dump_copy(struct job *job)
 	struct mem *mem = &job->mem;
 	int ret;
 
-	thaw(job);
+	job_thaw(job);
 	ret = copy_settle(&job->copy, &job->error);
 	if (ret < 0)
 		return ret;
@@ -261,7 +236,7 @@ static int dump_copy(struct job *job)
 					   .arch = job->target.arch };
 	mem->image = &job->copy_image;
 	mem->tracee = 0;
-	return end_core(job, write_copy);
+	return job_end_core(job, write_copy);
 }
 
 static bool tries_copy(const struct job *job)
@@ -276,9 +251,9 @@ static bool tries_copy(const struct job *job)
 // cost several times the copying.
 static void reserve_stage(struct job *job)
 {
-	const uint64_t size = job->estimate;
+	const uint64_t size = job->precopy.ready ? job->precopy.rest : job->estimate;
 
-	if (!tries_copy(job) && size <= job->budget)
+	if ((job->precopy.ready || !tries_copy(job)) && size <= job->budget)
 		mem_reserve(&job->mem, size + size / 8 + STAGE_SLACK);
 }
 
@@ -292,7 +267,7 @@ static pid_t stopped_thread(const struct freeze *freeze)
 }
 
 // What a copy that could not be made has left in the lists and in the target.
-static void forget_copy(struct job *job)
+void job_forget_copy(struct job *job)
 {
 	struct coresnap_result *result = &job->result;
 
@@ -306,14 +281,16 @@ static void forget_copy(struct job *job)
 	job->what.injected_size = job->copy.page_size;
 }
 
-// The ladder below livedump: the best rung first; each refusal is kept for the result. precopy will
-// stand above fork.
+// The ladder below livedump: the best rung first; each refusal is kept for the result.
 static int choose_and_dump(struct job *job)
 {
 	const int method = job->options.method;
 	struct coresnap_error why = { 0 };
 	char size[32];
+	int done;
 
+	if (job_precopied(job, &done))
+		return done;
 	if (tries_copy(job)) {
 		if (make_copy(job, &why) == 0) {
 			job->result.method = CORESNAP_METHOD_FORK;
@@ -324,7 +301,7 @@ static int choose_and_dump(struct job *job)
 			job->error = why;
 			return -EIO;
 		}
-		forget_copy(job);
+		job_forget_copy(job);
 	} else {
 		error_set(&why, CORESNAP_OK, 0,
 			  "it is small: about %s are copied as fast as a fork is made",
@@ -351,9 +328,35 @@ static int look_for_room(struct job *job)
 	return ret;
 }
 
+static int read_ahead(struct job *job)
+{
+	const int ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
+
+	if (ret < 0)
+		return ret;
+	if (job->precopy.ready)
+		snapmaps_select_ahead(&job->what, &job->target);
+	job->estimate = snapmaps_estimate(&job->what);
+	job->budget = budget_of_stage(&job->options);
+	reserve_stage(job);
+	return look_for_room(job);
+}
+
+// Seized threads run on, but a signal stops them until the dumper takes notice: what takes long and
+// can be done before is.
+static int read_ahead_of_seize(struct job *job)
+{
+	const int ret = read_ahead(job);
+
+	return ret < 0 ? ret : job_copy_once_more(job);
+}
+
 // What needs no stopped target.
 static int prepare(struct job *job)
 {
+	const bool precopied = job->precopy.ready;
+	int ret = 0;
+
 	freeze_init(&job->freeze, &job->target, &job->arena);
 	job->freeze.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
 	job->freeze.cancel = &job->dumper.cancel;
@@ -362,24 +365,19 @@ static int prepare(struct job *job)
 		.filter = job->options.filter,
 		.first_tid = job->first_tid,
 	};
-	int ret = freeze_seize(&job->freeze, &job->error);
-
+	job->mem.arena = &job->arena;
+	job->mem.image = &job->target;
+	job->mem.cancel = &job->dumper.cancel;
+	account_watch(job);
+	if (job->options.method != CORESNAP_METHOD_STOP && !job->first_tid)
+		copy_prepare(&job->copy, &job->target);
+	if (precopied)
+		ret = read_ahead_of_seize(job);
+	if (ret == 0)
+		ret = freeze_seize(&job->freeze, &job->error);
 	if (ret == 0)
 		ret = snapshot_prepare(&job->what, &job->freeze, &job->error);
-	if (ret == 0 && job->options.method != CORESNAP_METHOD_STOP && !job->first_tid)
-		copy_prepare(&job->copy, &job->target);
-	if (ret == 0)
-		ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
-	job->mem = (struct mem){ .arena = &job->arena,
-				 .image = &job->target,
-				 .cancel = &job->dumper.cancel };
-	account_watch(job);
-	if (ret < 0)
-		return ret;
-	job->estimate = snapmaps_estimate(&job->what);
-	job->budget = stage_budget(&job->options);
-	reserve_stage(job);
-	return look_for_room(job);
+	return ret < 0 || precopied ? ret : read_ahead(job);
 }
 
 // Everything stands still, and nothing is written yet.
@@ -404,10 +402,12 @@ static int dump(struct job *job)
 		ret = gentle_check(job, &job->error);
 	if (ret == 0)
 		ret = job_livedump(job);
+	if (ret > 0)
+		return 0;
+	if (ret == 0)
+		ret = job_copy_ahead(job);
 	if (ret == 0)
 		ret = prepare(job);
-	else if (ret > 0)
-		return 0;
 	if (ret < 0)
 		return ret;
 	restart_look(&job->freeze);
@@ -435,6 +435,7 @@ int job_run(struct job *job)
 	job->target = TARGET_NONE;
 	job->memory_fd = -1;
 	job->copy = COPY_NONE;
+	job->precopy = PRECOPY_NONE;
 	job->copy.oom_asked = job->options.flags & CORESNAP_OOM_ADJ;
 	if (job->copy.oom_asked)
 		job->copy.oom_score = gentle_oom_score(job->options.oom_adj);
@@ -458,8 +459,9 @@ int job_run(struct job *job)
 			  "process %d went away while its core was written", job->pid);
 	}
 	// Whatever happened, the target runs.
-	thaw(job);
+	job_thaw(job);
 	copy_release(&job->copy);
+	precopy_close(&job->precopy);
 	// Last, for who compresses at a low priority may take long to notice, and be ended for it.
 	squeeze_close(&job->squeeze);
 	target_close(&job->target);

@@ -10,6 +10,7 @@
 #include "freeze.h"
 #include "mem.h"
 #include "plan.h"
+#include "precopy.h"
 #include "sink.h"
 #include "snapshot.h"
 #include "squeeze.h"
@@ -34,6 +35,7 @@ struct job {
 	struct snapshot snapshot;
 	struct mem mem;
 	struct plan plan;
+	struct precopy precopy;
 	struct coresnap_error unaffordable; // why there is no room for a copy
 	struct copy copy;
 	struct target copy_image; // the copy as a source of bytes

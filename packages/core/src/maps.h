@@ -29,6 +29,7 @@ enum mapping_flag {
 	// is not set (do_mmap in mm/mmap.c), so the kernel's dumper takes it for private.
 	MAPPING_READ_SHARED = 1 << 13,
 	MAPPING_TAGGED = 1 << 14, // "mt", PROT_MTE: has tags besides its bytes
+	MAPPING_NEW = 1 << 15,    // nobody knows yet whether it is kept (snapmaps_precopied())
 };
 
 struct mapping {

@@ -9,6 +9,8 @@
 
 #define PIECE (1u << 20)
 
+enum { MAX_TOGETHER = 512 };
+
 struct scan {
 	struct mem *mem;
 	uint64_t limit;  // end of the mapping's kept bytes
@@ -184,8 +186,8 @@ static int scan_shared_memory(struct scan *scan, const struct snapshot *s, const
 	return ret;
 }
 
-static int scan_mapping(struct mem *mem, const struct snapshot *s, const struct mapping *m,
-			int pagemap)
+int mem_scan_mapping(struct mem *mem, const struct snapshot *s, const struct mapping *m,
+		     int pagemap)
 {
 	struct scan scan = { .mem = mem, .limit = m->start + m->dump_size };
 
@@ -222,7 +224,7 @@ int mem_scan(struct mem *mem, const struct snapshot *s, enum mem_part part,
 
 		if (!wanted(m, part))
 			continue;
-		const int ret = scan_mapping(mem, s, m, pagemap);
+		const int ret = mem_scan_mapping(mem, s, m, pagemap);
 
 		if (ret == -ENOMEM)
 			return no_memory(err);
@@ -280,6 +282,74 @@ void mem_reserve(struct mem *mem, uint64_t size)
 	mem->stage_size = mem->stage ? (size_t)size : 0;
 }
 
+// Many small extents by one call, as far as that goes. How many were read.
+static size_t read_together(struct mem *mem, size_t from, uint8_t *at)
+{
+	struct iovec ranges[MAX_TOGETHER];
+	uint64_t size = 0;
+	size_t n = 0;
+
+	for (; n < MAX_TOGETHER && from + n < mem->n; n++) {
+		const struct extent *const extent = &mem->list[from + n];
+		const uint64_t len = extent->end - extent->start;
+
+		if (size + len > PIECE)
+			break;
+		size += len;
+		ranges[n] = (struct iovec){ .iov_base = (void *)(uintptr_t)extent->start,
+					    .iov_len = (size_t)len };
+	}
+	n = target_gather(mem->image, ranges, n, at);
+	for (size_t i = 0; i < n; i++) {
+		mem->list[from + i].bytes = at;
+		at += ranges[i].iov_len;
+		mem->bytes_read += ranges[i].iov_len;
+	}
+	return n;
+}
+
+static int read_extent(struct mem *mem, struct extent *extent, uint8_t *at,
+		       struct coresnap_error *err)
+{
+	const size_t len = (size_t)(extent->end - extent->start);
+
+	for (size_t done = 0; done < len; done += PIECE) {
+		const size_t piece = len - done < PIECE ? len - done : PIECE;
+
+		if (mem->cancel && __atomic_load_n(mem->cancel, __ATOMIC_RELAXED))
+			return error_cancelled(err);
+		const int ret = mem_read(mem, extent, extent->start + done, at + done, piece);
+
+		if (ret < 0) {
+			err->address = extent->start + done;
+			return error_set(err, CORESNAP_E_TARGET_GONE, -ret,
+					 "process %d went away while its memory was read",
+					 mem->image->pid);
+		}
+	}
+	extent->bytes = at;
+	return 0;
+}
+
+static int read_extents(struct mem *mem, size_t from, uint8_t *at, struct coresnap_error *err)
+{
+	size_t i = from;
+
+	while (i < mem->n) {
+		if (mem->cancel && __atomic_load_n(mem->cancel, __ATOMIC_RELAXED))
+			return error_cancelled(err);
+		const size_t n = read_together(mem, i, at);
+		const int ret = n ? 0 : read_extent(mem, &mem->list[i], at, err);
+
+		if (ret < 0)
+			return ret;
+		// What is too large for that, or cannot be read as a whole, goes alone.
+		for (const size_t until = i + (n ? n : 1); i < until; i++)
+			at += mem->list[i].end - mem->list[i].start;
+	}
+	return 0;
+}
+
 int mem_stage(struct mem *mem, size_t from, struct coresnap_error *err)
 {
 	const uint64_t size = mem_size(mem, from);
@@ -293,29 +363,7 @@ int mem_stage(struct mem *mem, size_t from, struct coresnap_error *err)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
 				 "no memory to hold %llu bytes of the target",
 				 (unsigned long long)size);
-	for (size_t i = from; i < mem->n; i++) {
-		struct extent *extent = &mem->list[i];
-		const size_t len = (size_t)(extent->end - extent->start);
-
-		for (size_t done = 0; done < len; done += PIECE) {
-			const size_t piece = len - done < PIECE ? len - done : PIECE;
-
-			if (mem->cancel && __atomic_load_n(mem->cancel, __ATOMIC_RELAXED))
-				return error_cancelled(err);
-			const int ret =
-				mem_read(mem, extent, extent->start + done, at + done, piece);
-
-			if (ret < 0) {
-				err->address = extent->start + done;
-				return error_set(err, CORESNAP_E_TARGET_GONE, -ret,
-						 "process %d went away while its memory was read",
-						 mem->image->pid);
-			}
-		}
-		extent->bytes = at;
-		at += len;
-	}
-	return 0;
+	return read_extents(mem, from, at, err);
 }
 
 static void skip_page(struct mem *mem, const struct extent *extent, uint64_t start, uint64_t end)
@@ -328,12 +376,28 @@ static void skip_page(struct mem *mem, const struct extent *extent, uint64_t sta
 		mem->unreadable(mem->skip_arg, start, end);
 }
 
+static int read_spool(const struct mem *mem, const struct extent *extent, uint64_t address,
+		      uint8_t *bytes, size_t size)
+{
+	for (size_t done = 0; done < size;) {
+		const ssize_t n = sys_pread(mem->spool_fd, bytes + done, size - done,
+					    extent->offset + (address + done - extent->start));
+
+		if (n <= 0)
+			return n ? (int)n : -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
 int mem_read(struct mem *mem, const struct extent *extent, uint64_t address, void *buf, size_t size)
 {
 	const uint64_t page = 4096;
 	uint8_t *const bytes = buf;
 	size_t done = 0;
 
+	if (extent->spooled)
+		return read_spool(mem, extent, address, bytes, size);
 	while (done < size) {
 		const ssize_t n =
 			target_read(mem->image, address + done, bytes + done, size - done);

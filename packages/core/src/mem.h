@@ -8,21 +8,15 @@
 
 #include "arena.h"
 #include "error.h"
+#include "extents.h"
 #include "snapshot.h"
 #include "target.h"
-
-// A range of pages that have bytes; what lies between two extents is a hole.
-struct extent {
-	uint64_t start, end;
-	const uint8_t *bytes; // staged in memory; NULL: pull from the image
-	const uint8_t *tags;  // likewise, where the mapping has tags (tags.h)
-	bool certain;         // pages known to be there: failing to read them is worth telling
-};
 
 struct mem {
 	struct arena *arena;
 	const struct target *image; // the stopped target, or the copy in the guise of one
 	pid_t tracee;               // a thread of it that is stopped for us; 0: none is known
+	int spool_fd;               // of the extents that are spooled
 	uint8_t *stage;             // from mem_reserve(), or NULL
 	size_t stage_size;
 	struct extent *list; // ascending
@@ -47,6 +41,10 @@ enum mem_part { MEM_ALL, MEM_UNFORKABLE, MEM_FORKED };
 // (PAGEMAP_SCAN, or /proc/PID/pagemap before it came in v6.7). Never touches a page.
 int must_check mem_scan(struct mem *mem, const struct snapshot *snapshot, enum mem_part part,
 			struct coresnap_error *err);
+
+// The same for one mapping, whatever it is. 0 or a negative errno.
+int must_check mem_scan_mapping(struct mem *mem, const struct snapshot *snapshot,
+				const struct mapping *mapping, int pagemap);
 
 // Orders the list after two scans.
 int must_check mem_sort(struct mem *mem);

@@ -19,6 +19,7 @@ const char *coresnap_method_name(int method)
 		[CORESNAP_METHOD_AUTO] = "auto",
 		[CORESNAP_METHOD_STOP] = "stop",
 		[CORESNAP_METHOD_FORK] = "fork",
+		[CORESNAP_METHOD_PRECOPY] = "precopy",
 		[CORESNAP_METHOD_LIVEDUMP] = "livedump",
 	};
 

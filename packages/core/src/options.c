@@ -135,7 +135,7 @@ int options_read(struct coresnap_options *to, const struct coresnap_options *fro
 	if (ret < 0)
 		return ret;
 	if (to->method != CORESNAP_METHOD_LIVEDUMP &&
-	    (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_FORK))
+	    (to->method < CORESNAP_METHOD_AUTO || to->method > CORESNAP_METHOD_PRECOPY))
 		return error_set(err, CORESNAP_E_USAGE, EINVAL, "there is no method number %d",
 				 to->method);
 	if (to->flags & ~known)

@@ -4,9 +4,39 @@
 #ifndef CORESNAP_PAGEMAP_H
 #define CORESNAP_PAGEMAP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "error.h"
+
+// Categories of pages (include/uapi/linux/fs.h, PAGE_IS_*). Of WRITTEN: not write-protected by a
+// userfaultfd, so written since it was armed, or not there at all.
+enum pagemap_category {
+	PAGEMAP_WRITTEN = 1 << 1,
+	PAGEMAP_FILE = 1 << 2,
+	PAGEMAP_PRESENT = 1 << 3,
+	PAGEMAP_SWAPPED = 1 << 4,
+	PAGEMAP_PFNZERO = 1 << 5, // the shared page of zeros
+	PAGEMAP_SOFT_DIRTY = 1 << 7,
+	PAGEMAP_GUARD = 1 << 8, // MADV_GUARD_INSTALL (v6.15): looks swapped, and nobody can read it
+};
+
+// What PAGEMAP_SCAN is asked: the pages of [start, end) that have all of mask (where inverted: do
+// not have it) and any of anyof.
+struct pagemap_query {
+	uint64_t start, end;
+	uint64_t mask, inverted, anyof;
+	uint64_t tell;   // categories to be told of
+	bool only_armed; // -EPERM where no userfaultfd tracks writes asynchronously
+	bool protect;    // write-protect the pages that are told and WRITTEN
+};
+
+typedef int (*pagemap_category_fn)(void *arg, uint64_t start, uint64_t end, uint64_t categories);
+
+// Calls told() for each range, ascending; a negative return ends the scan with that value. -ENOTTY
+// where the kernel has no such scan, -EINVAL where it does not know a category.
+int must_check pagemap_ask(int fd, const struct pagemap_query *query, pagemap_category_fn told,
+			   void *arg);
 
 // Called for each range of pages that are present or swapped, in ascending order; a negative return
 // ends the scan with that value.

@@ -235,3 +235,68 @@ int snapmaps_from_copy(struct snapshot *s, const struct target *image, struct co
 	}
 	return 0;
 }
+
+void snapmaps_select_ahead(struct snapshot_options *options, const struct target *target)
+{
+	const uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	for (size_t i = 0; i < options->ahead.n; i++)
+		select_mapping(&options->ahead.list[i], options->filter, page_size, target);
+}
+
+int snapmaps_precopied(struct snapshot *s, const struct target *target,
+		       const struct snapshot_options *options, struct coresnap_error *err)
+{
+	size_t at = 0;
+	const int ret = read_list(s, target, "maps", options, err);
+
+	if (ret < 0)
+		return ret;
+	s->filter = options->filter;
+	for (size_t i = 0; i < s->maps.n; i++) {
+		struct mapping *m = &s->maps.list[i];
+		const struct mapping *known = find_same(&options->ahead, &at, m);
+
+		if (known) {
+			take_details(m, known);
+			m->dump_size = known->dump_size;
+			m->skip_reason = known->skip_reason;
+			continue;
+		}
+		// It may be device memory, or not be wanted; the file's own first page may decide.
+		if ((m->flags & MAPPING_SHARED) || mapping_has_file(m))
+			return snapmaps_whole(s, target, options, err);
+		m->flags |= MAPPING_NEW;
+		m->dump_size = m->anonymous = m->end - m->start;
+	}
+	return 0;
+}
+
+int snapmaps_select_new(struct snapshot *s, const struct target *target, struct coresnap_error *err)
+{
+	struct maps now = { .arena = s->arena };
+	size_t at = 0, n = 0;
+
+	for (size_t i = 0; i < s->maps.n; i++)
+		n += (s->maps.list[i].flags & MAPPING_NEW) != 0;
+	if (n == 0)
+		return 0;
+	const int ret = maps_read(&now, target->proc_fd, "smaps", err);
+
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < s->maps.n; i++) {
+		struct mapping *m = &s->maps.list[i];
+		const struct mapping *same = find_same(&now, &at, m);
+		const uint64_t anonymous = m->anonymous;
+
+		if (!(m->flags & MAPPING_NEW))
+			continue;
+		if (same)
+			take_details(m, same);
+		m->anonymous = anonymous;
+		m->flags &= ~(uint32_t)MAPPING_NEW;
+		select_mapping(m, s->filter, s->page_size, target);
+	}
+	return 0;
+}

@@ -32,4 +32,18 @@ int must_check snapmaps_unforkable(struct snapshot *snapshot, const struct targe
 int must_check snapmaps_from_copy(struct snapshot *snapshot, const struct target *image,
 				  struct coresnap_error *err);
 
+// Selects among the mappings of snapmaps_ahead(), for method precopy.
+void snapmaps_select_ahead(struct snapshot_options *options, const struct target *target);
+
+// The list of a stopped target whose mappings were selected ahead. Private anonymous memory that has
+// appeared or changed since then is MAPPING_NEW, with its whole size to be kept for the time being.
+int must_check snapmaps_precopied(struct snapshot *snapshot, const struct target *target,
+				  const struct snapshot_options *options,
+				  struct coresnap_error *err);
+
+// Selects those once the target runs again, by what it says of them then; their member anonymous is
+// known by now.
+int must_check snapmaps_select_new(struct snapshot *snapshot, const struct target *target,
+				   struct coresnap_error *err);
+
 #endif

@@ -303,6 +303,20 @@ ssize_t target_read(const struct target *target, uint64_t address, void *buf, si
 	return done;
 }
 
+size_t target_gather(const struct target *target, const struct iovec *ranges, size_t n, void *buf)
+{
+	struct iovec local = { .iov_base = buf };
+	size_t whole = 0;
+
+	for (size_t i = 0; i < n; i++)
+		local.iov_len += ranges[i].iov_len;
+	ssize_t left = n ? sys_retry(SYS_process_vm_readv, target->pid, &local, 1, ranges, n, 0) : 0;
+
+	while (whole < n && left >= (ssize_t)ranges[whole].iov_len)
+		left -= (ssize_t)ranges[whole++].iov_len;
+	return whole;
+}
+
 int target_write(const struct target *target, uint64_t address, const void *buf, size_t size)
 {
 	size_t done = 0;

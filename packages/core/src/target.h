@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "arch/arch.h"
 #include "error.h"
@@ -51,6 +52,10 @@ int target_refused(const struct target *target, pid_t tid, struct coresnap_error
 // than size when a page cannot be read; then -EFAULT, -EIO or another errno if it is the first one.
 ssize_t must_check target_read(const struct target *target, uint64_t address, void *buf,
 			       size_t size);
+
+// Whole ranges of its memory, one behind the other, by a single call. Returns how many were read: less
+// than n, perhaps 0, where the next one has a page that cannot be read this way.
+size_t target_gather(const struct target *target, const struct iovec *ranges, size_t n, void *buf);
 
 // All or nothing: 0 or a negative errno. Writes also to read-only pages (copy-on-write).
 int must_check target_write(const struct target *target, uint64_t address, const void *buf,

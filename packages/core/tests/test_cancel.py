@@ -49,8 +49,8 @@ def interrupt(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 @SIGNALS
 @pytest.mark.parametrize(
     "options",
-    [["-m", "fork"], ["-m", "stop"], ["-m", "stop", "--stage-budget", "1"]],
-    ids=["fork", "stop-staged", "stop-while-stopped"],
+    [["-m", "fork"], ["-m", "precopy"], ["-m", "stop"], ["-m", "stop", "--stage-budget", "1"]],
+    ids=["fork", "precopy", "stop-staged", "stop-while-stopped"],
 )
 def test_a_dump_held_by_a_full_pipe(
     subject: Subject, options: list[str], number: signal.Signals
@@ -88,7 +88,7 @@ def traced(
 
 
 @SIGNALS
-@pytest.mark.parametrize("method", ["stop", "fork"])
+@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
 def test_a_large_file_that_is_being_written(
     tmp_path: Path, subject: Subject, method: str, number: signal.Signals
 ) -> None:

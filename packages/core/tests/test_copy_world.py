@@ -94,7 +94,7 @@ def test_port_and_locks_of_a_target_that_exits_are_free_at_once(
         assert held.finish() == 0
 
 
-@pytest.mark.parametrize("method", ["stop", "fork"])
+@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
 def test_a_core_is_complete_although_its_target_exits_after_the_pause(
     start: Start, tmp_path: Path, method: str
 ) -> None:
@@ -267,7 +267,7 @@ def resident(pid: int) -> int:
     return int(living.status(pid, "VmRSS").split()[0]) << 10
 
 
-@pytest.mark.parametrize("method", ["stop", "fork"])
+@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
 def test_a_dump_populates_nothing_of_a_sparse_gibibyte(
     start: Start, tmp_path: Path, method: str
 ) -> None:
@@ -288,7 +288,7 @@ def test_a_dump_populates_nothing_of_a_sparse_gibibyte(
 
 @needs_64_bits
 @needs_pagemap_scan
-@pytest.mark.parametrize("method", ["stop", "fork"])
+@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
 def test_a_mapping_of_16_tebibytes_costs_a_bounded_number_of_calls(
     start: Start, tmp_path: Path, method: str
 ) -> None:

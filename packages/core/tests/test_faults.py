@@ -30,7 +30,7 @@ pytestmark = pytest.mark.host
 
 KILLS = ("before", "after", "caller")
 ERRORS = ("ENOMEM", "EIO", "EPERM", "ESRCH")
-METHODS = ("stop", "fork")
+METHODS = ("stop", "fork", "precopy")
 # The everyday form has some of the calls; of each kind of fault others.
 STRIDE = 1 if STEPS_OF_ALL else 41
 

@@ -227,6 +227,7 @@ const struct arch_remote arch_aarch64_remote = {
 		.restart_syscall = 128,
 		.rt_sigreturn = 139,
 		.unshare = 97,
+		.userfaultfd = 282,
 		.vfork = -1,
 		.wait4 = 260,
 	},

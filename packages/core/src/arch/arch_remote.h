@@ -92,7 +92,7 @@ struct arch_remote {
 	uint32_t audit; // AUDIT_ARCH_*, as a seccomp filter sees it
 	struct {
 		int32_t chdir, chroot, clone, close, close_range, exit, exit_group, mmap, munmap,
-			prctl, restart_syscall, rt_sigreturn, unshare, vfork, wait4;
+			prctl, restart_syscall, rt_sigreturn, unshare, userfaultfd, vfork, wait4;
 	} nr;
 	int32_t timed_calls[8]; // those that fail with ERESTART_RESTARTBLOCK; ends with 0
 };

@@ -173,6 +173,7 @@ const struct arch_remote arch_arm_remote = {
 		.restart_syscall = 0,
 		.rt_sigreturn = 173,
 		.unshare = 337,
+		.userfaultfd = 388,
 		.vfork = 190,
 		.wait4 = 114,
 	},

@@ -124,6 +124,7 @@ const struct arch_remote arch_i386_remote = {
 		.restart_syscall = 0,
 		.rt_sigreturn = 173,
 		.unshare = 310,
+		.userfaultfd = 374,
 		.vfork = 190,
 		.wait4 = 114,
 	},

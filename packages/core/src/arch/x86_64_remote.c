@@ -97,6 +97,7 @@ const struct arch_remote arch_x86_64_remote = {
 		.restart_syscall = 219,
 		.rt_sigreturn = 15,
 		.unshare = 272,
+		.userfaultfd = 323,
 		.vfork = 58,
 		.wait4 = 61,
 	},

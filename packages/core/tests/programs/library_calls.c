@@ -57,7 +57,7 @@ static void options_sizes(pid_t pid)
 
 static void unknown_values(pid_t pid)
 {
-	static const int methods[] = { -1, 3, 5, 99 };
+	static const int methods[] = { -1, 5, 99 };
 	struct coresnap_options options = { .size = sizeof(options) };
 	struct coresnap_output output = to;
 

@@ -368,7 +368,7 @@ static void run(void)
 
 static int method_of(const char *name)
 {
-	for (int method = CORESNAP_METHOD_AUTO; method <= CORESNAP_METHOD_FORK; method++)
+	for (int method = CORESNAP_METHOD_AUTO; method <= CORESNAP_METHOD_PRECOPY; method++)
 		if (strcmp(name, coresnap_method_name(method)) == 0)
 			return method;
 	return -1;

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The method precopy in the course of a dump.
+#include <errno.h>
+
+#include "account.h"
+#include "job_parts.h"
+#include "snapmaps.h"
+
+#define LARGE_TARGET (64u << 20)
+
+// Above that the pause of a copy is several times that of precopy (docs/pausing.md).
+static bool tries_precopy(const struct job *job)
+{
+	const int method = job->options.method;
+
+	return method == CORESNAP_METHOD_PRECOPY ||
+	       (method == CORESNAP_METHOD_AUTO && job->estimate >= LARGE_TARGET);
+}
+
+// It came to nothing: 0 where another method's turn is.
+static int step_down(struct job *job, const struct coresnap_error *why)
+{
+	if (job->options.method == CORESNAP_METHOD_PRECOPY ||
+	    why->code == CORESNAP_E_TARGET_GONE || why->code == CORESNAP_E_CANCELLED) {
+		job->error = *why;
+		return -EIO;
+	}
+	account_refusal(job, CORESNAP_METHOD_PRECOPY, why);
+	return 0;
+}
+
+static int estimate(struct job *job, struct coresnap_error *err)
+{
+	struct snapshot_options what = { .has_filter = job->options.flags & CORESNAP_FILTER,
+					 .filter = job->options.filter };
+	struct arena scratch;
+
+	arena_init(&scratch);
+	const int ret = snapmaps_ahead(&what, &job->target, &scratch, err);
+
+	if (ret == 0)
+		job->estimate = snapmaps_estimate(&what);
+	arena_deinit(&scratch);
+	return ret;
+}
+
+int job_copy_ahead(struct job *job)
+{
+	struct coresnap_error why = { 0 };
+
+	if (job->options.method != CORESNAP_METHOD_AUTO &&
+	    job->options.method != CORESNAP_METHOD_PRECOPY)
+		return 0;
+	// Opening the memory asks the kernel what attaching would ask, which has words of its own.
+	if (target_open_mem(&job->target, &why) < 0)
+		return job->options.method == CORESNAP_METHOD_AUTO ?
+			       0 :
+			       target_refused(&job->target, 0, &job->error);
+	if (estimate(job, &why) < 0)
+		return step_down(job, &why);
+	if (!tries_precopy(job))
+		return 0;
+	return precopy_begin(job, &why) == 0 ? 0 : step_down(job, &why);
+}
+
+int job_copy_once_more(struct job *job)
+{
+	struct coresnap_error why = { 0 };
+
+	if (precopy_once_more(job, &why) == 0)
+		return 0;
+	precopy_close(&job->precopy);
+	return step_down(job, &why);
+}
+
+static int write_precopied(void *arg)
+{
+	struct job *const job = arg;
+	const int ret = precopy_settle(job, &job->error);
+
+	return ret < 0 ? ret : job_write_memory(job);
+}
+
+static int dump_precopied(struct job *job)
+{
+	job_thaw(job);
+	precopy_untrack(&job->precopy);
+	return job_end_core(job, write_precopied);
+}
+
+bool job_precopied(struct job *job, int *ret)
+{
+	struct coresnap_error why = { 0 };
+
+	if (!job->precopy.ready)
+		return false;
+	if (precopy_end(job, &why) == 0) {
+		job->result.method = CORESNAP_METHOD_PRECOPY;
+		*ret = dump_precopied(job);
+		return true;
+	}
+	*ret = step_down(job, &why);
+	if (*ret == 0)
+		job_forget_copy(job);
+	return *ret < 0;
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The passes over a running target.
+#include "precopy.h"
+
+#include "cleanup.h"
+#include "gentle.h"
+#include "job.h"
+#include "snapmaps.h"
+#include "sys.h"
+
+#define PIECE (1u << 20)
+
+// Copied in about a tenth of the time that the stop itself takes.
+#define FEW_BYTES (300u * 4096)
+
+enum { MAX_RANGES = 512 };
+
+// One pass. Ranges are gathered until a buffer is full.
+struct pass {
+	struct job *job;
+	struct precopy *precopy;
+	struct coresnap_error *err;
+	struct extents fresh;
+	uint64_t bytes;
+	uint8_t *buffer; // of PIECE bytes
+	struct iovec ranges[MAX_RANGES];
+	size_t n;
+	size_t size;
+};
+
+static bool cancelled(const struct job *job)
+{
+	return __atomic_load_n(&job->dumper.cancel, __ATOMIC_RELAXED);
+}
+
+// Puts the bytes of so many ranges, which lie one behind the other in the buffer, into the spool.
+static int keep(struct pass *pass, const struct iovec *ranges, size_t n)
+{
+	struct spool *const spool = &pass->precopy->spool;
+	uint64_t offset = spool->size;
+	size_t size = 0;
+
+	for (size_t i = 0; i < n; i++)
+		size += ranges[i].iov_len;
+	int ret = spool_append(spool, pass->buffer, size, pass->err);
+
+	for (size_t i = 0; i < n && ret == 0; i++) {
+		const uint64_t start = (uint64_t)(uintptr_t)ranges[i].iov_base;
+		const struct extent extent = { .start = start,
+					       .end = start + ranges[i].iov_len,
+					       .offset = offset,
+					       .spooled = true,
+					       .certain = true };
+
+		offset += ranges[i].iov_len;
+		ret = extents_add(&pass->fresh, &extent);
+	}
+	pass->bytes += size;
+	pass->job->mem.bytes_read += size;
+	return ret;
+}
+
+static int flush(struct pass *pass)
+{
+	const struct target *const target = &pass->job->target;
+	size_t done = 0;
+	int ret = 0;
+
+	if (cancelled(pass->job))
+		return error_cancelled(pass->err);
+	while (done < pass->n && ret == 0) {
+		const struct iovec *const next = &pass->ranges[done];
+		const size_t n = target_gather(target, next, pass->n - done, pass->buffer);
+
+		if (n)
+			ret = keep(pass, next, n);
+		done += n;
+		if (n || ret < 0)
+			continue;
+		// It cannot be read this way, or went away meanwhile: then it is looked at in the stop.
+		const uint64_t start = (uint64_t)(uintptr_t)next->iov_base;
+
+		if (target_read(target, start, pass->buffer, next->iov_len) ==
+		    (ssize_t)next->iov_len)
+			ret = keep(pass, next, 1);
+		else
+			track_lose(&pass->precopy->track, start, start + next->iov_len);
+		done++;
+	}
+	pass->n = pass->size = 0;
+	return ret;
+}
+
+static int add_range(void *arg, uint64_t start, uint64_t end, enum track_news news)
+{
+	struct pass *const pass = arg;
+
+	(void)news; // bytes: of a running target nothing else is told
+	while (start < end) {
+		const size_t room = PIECE - pass->size;
+		const size_t size = end - start < room ? (size_t)(end - start) : room;
+
+		pass->ranges[pass->n++] =
+			(struct iovec){ .iov_base = (void *)(uintptr_t)start, .iov_len = size };
+		pass->size += size;
+		start += size;
+		if (pass->n == MAX_RANGES || pass->size == PIECE) {
+			const int ret = flush(pass);
+
+			if (ret < 0)
+				return ret;
+		}
+	}
+	return 0;
+}
+
+// Private memory that is kept as a whole. The rest is small, or can only be copied in the stop.
+static bool trackable(const struct job *job, const struct mapping *m)
+{
+	const uint32_t never = MAPPING_SHARED | MAPPING_HUGETLB | MAPPING_IO | MAPPING_PFN |
+			       MAPPING_TAGGED | MAPPING_READ_SHARED;
+
+	return m->dump_size == m->end - m->start && !(m->flags & never) &&
+	       !arena_owns(&job->arena, m->start, m->end);
+}
+
+// Soft-dirty bits do not tell of a page that was given back to its file; and each page of an area,
+// be it there or not, has to be read.
+static bool bits_suffice(const struct mapping *m)
+{
+	return !mapping_has_file(m) && (m->end - m->start) / 8 <= m->anonymous + (64u << 20);
+}
+
+static int copy_mapping(struct pass *pass, const struct mapping *m)
+{
+	struct track *const track = &pass->precopy->track;
+
+	if (!trackable(pass->job, m) || (track->kind == TRACK_SOFT_DIRTY && !bits_suffice(m)))
+		return 0;
+	// What cannot be watched is copied in the stop.
+	if (!track_watches(track, m->start, m->end) && track_watch(track, m->start, m->end) < 0)
+		return 0;
+	const int ret = track_take(track, m->start, m->end, add_range, pass);
+
+	if (ret < 0 && !pass->err->code)
+		track_lose(track, m->start, m->end); // it went away while we looked
+	return pass->err->code ? ret : 0;
+}
+
+// Of the first pass. smaps tells all, and takes long for a large process.
+static int copy_first(struct pass *pass, struct arena *scratch)
+{
+	struct job *const job = pass->job;
+	struct snapshot_options what = { .has_filter = job->options.flags & CORESNAP_FILTER,
+					 .filter = job->options.filter };
+	int ret = snapmaps_ahead(&what, &job->target, scratch, pass->err);
+
+	if (ret < 0)
+		return ret;
+	snapmaps_select_ahead(&what, &job->target);
+	for (size_t i = 0; i < what.ahead.n && ret == 0; i++)
+		ret = copy_mapping(pass, &what.ahead.list[i]);
+	return ret;
+}
+
+// Of a later one: what is watched, and memory that has appeared. That may turn out not to be kept.
+static int copy_again(struct pass *pass, struct arena *scratch)
+{
+	const struct track *const track = &pass->precopy->track;
+	struct maps maps = { .arena = scratch };
+	int ret = maps_read(&maps, pass->job->target.proc_fd, "maps", pass->err);
+
+	for (size_t i = 0; i < maps.n && ret == 0; i++) {
+		struct mapping *const m = &maps.list[i];
+
+		m->dump_size = m->end - m->start;
+		if (track_watches(track, m->start, m->end) ||
+		    (!mapping_has_file(m) && m->dump_size >= PIECE))
+			ret = copy_mapping(pass, m);
+	}
+	return ret;
+}
+
+static int pass_over(struct pass *pass, struct arena *scratch)
+{
+	struct precopy *const precopy = pass->precopy;
+	const struct extents none = { 0 };
+	struct extents pages = { .arena = &pass->job->arena };
+	int ret = precopy->passes ? copy_again(pass, scratch) : copy_first(pass, scratch);
+
+	if (ret == 0)
+		ret = flush(pass);
+	if (ret == 0)
+		ret = extents_overlay(&precopy->pages, &pass->fresh, &none, &pages);
+	if (ret == 0)
+		precopy->pages = pages;
+	return ret;
+}
+
+struct passes {
+	struct job *job;
+	struct coresnap_error *err;
+};
+
+// One pass more would bring little, or not less than this one did.
+static bool enough(const struct precopy *precopy, uint64_t bytes)
+{
+	return bytes <= FEW_BYTES || precopy->passes >= track_most_passes(&precopy->track) ||
+	       (precopy->passes > 1 && bytes > precopy->rest / 4 * 3);
+}
+
+static int make_pass(void *arg)
+{
+	const struct passes *const passes = arg;
+	struct precopy *const precopy = &passes->job->precopy;
+	struct arena scratch;
+	int ret = -ENOMEM;
+
+	arena_init(&scratch);
+	struct pass *const pass = arena_alloc(&scratch, sizeof(*pass));
+
+	if (pass) {
+		*pass = (struct pass){ .job = passes->job,
+				       .precopy = precopy,
+				       .err = passes->err,
+				       .fresh = { .arena = &scratch },
+				       .buffer = arena_alloc(&scratch, PIECE) };
+		ret = pass->buffer ? pass_over(pass, &scratch) : -ENOMEM;
+		precopy->passes++;
+		precopy->enough = enough(precopy, pass->bytes);
+		precopy->rest = pass->bytes;
+	}
+	arena_deinit(&scratch);
+	if (ret < 0 && !passes->err->code)
+		error_set(passes->err, CORESNAP_E_FAILED, -ret, "memory cannot be copied ahead: %s",
+			  error_errno_name(-ret));
+	return ret;
+}
+
+static int make_passes(void *arg)
+{
+	const struct passes *const passes = arg;
+	int ret;
+
+	do
+		ret = make_pass(arg);
+	while (ret == 0 && !passes->job->precopy.enough);
+	return ret;
+}
+
+int precopy_once_more(struct job *job, struct coresnap_error *err)
+{
+	struct passes passes = { .job = job, .err = err };
+
+	if (track_most_passes(&job->precopy.track) == 1)
+		return 0;
+	return gentle_run(job, make_pass, &passes, err);
+}
+
+int precopy_begin(struct job *job, struct coresnap_error *err)
+{
+	struct precopy *const precopy = &job->precopy;
+	struct passes passes = { .job = job, .err = err };
+
+	precopy->pages.arena = precopy->holes.arena = &job->arena;
+	precopy->track.arena = &job->arena;
+	precopy->track.target = &job->target;
+	precopy->track.self = job->first_tid != 0;
+	precopy->track.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
+	int ret = spool_open(&precopy->spool, &job->sink, job->estimate, err);
+
+	if (ret == 0)
+		ret = track_open(&precopy->track, err);
+	if (ret == 0)
+		ret = gentle_run(job, make_passes, &passes, err);
+	if (ret < 0) {
+		precopy_close(precopy);
+		return ret;
+	}
+	job->copy.memory = precopy->track.memory;
+	precopy->ready = true;
+	return 0;
+}
+
+void precopy_untrack(struct precopy *precopy)
+{
+	track_close(&precopy->track);
+}
+
+void precopy_close(struct precopy *precopy)
+{
+	track_close(&precopy->track);
+	spool_close(&precopy->spool);
+	precopy->ready = false;
+}

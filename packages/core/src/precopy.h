@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// Copying memory before the stop, so that the pause hardly grows with it.
+//
+// T: the target   D: the dumper
+//
+//   D: has the writes of T's private memory tracked                       (track.h)
+//   D: copies what is there into a file without a name                    (spool.h)     T: runs
+//   D: copies what was written meanwhile, again and again, while that becomes less      T: runs
+//   D: stops T
+//   D: takes registers and mappings; copies what was written since, and what cannot be tracked
+//   D: thaws T, ends the tracking
+//   D: writes the core from both copies
+//
+// The core is of the instant of the stop, as with every method. Dies D, the kernel ends the
+// tracking; T notices nothing.
+#ifndef CORESNAP_PRECOPY_H
+#define CORESNAP_PRECOPY_H
+
+#include "extents.h"
+#include "snapshot.h"
+#include "spool.h"
+#include "track.h"
+
+struct job;
+
+struct precopy {
+	struct track track;
+	struct spool spool;
+	struct extents pages; // in the spool, each with its newest bytes
+	struct extents holes; // of these, what the pause found gone
+	uint64_t rest;        // bytes that the last pass brought
+	unsigned int passes;
+	bool enough; // one more would not bring much less
+	bool ready; // the passes were made
+};
+
+#define PRECOPY_NONE ((struct precopy){ .track = TRACK_NOTHING, .spool = SPOOL_NONE })
+
+// Has the writes of the running target tracked and copies its memory. On failure the target and
+// job->error are as before, and err says why.
+int must_check precopy_begin(struct job *job, struct coresnap_error *err);
+
+// One pass more, as short before the stop as can be.
+int must_check precopy_once_more(struct job *job, struct coresnap_error *err);
+
+// Of the stopped target: fills the snapshot's mappings, and copies into memory what has changed.
+// Fails, with -ENOMEM, when that does not fit the stage budget.
+int must_check precopy_end(struct job *job, struct coresnap_error *err);
+
+// After the thaw: the extents of all of it into job->mem.
+int must_check precopy_settle(struct job *job, struct coresnap_error *err);
+
+// Ends the tracking. Idempotent.
+void precopy_untrack(struct precopy *precopy);
+
+// Ends all. Idempotent.
+void precopy_close(struct precopy *precopy);
+
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The last pass, over a stopped target, and what follows.
+#include "cleanup.h"
+#include "job.h"
+#include "pagemap.h"
+#include "precopy.h"
+#include "snapmaps.h"
+#include "sys.h"
+#include "tags.h"
+
+struct last_pass {
+	struct job *job;
+	const struct mapping *mapping;
+};
+
+static int add_pause(struct job *job, uint64_t start, uint64_t end, bool certain)
+{
+	struct mem *const mem = &job->mem;
+
+	if (arena_grow(mem->arena, &mem->list, &mem->cap, mem->n + 1, sizeof(*mem->list)) < 0)
+		return -ENOMEM;
+	mem->list[mem->n++] =
+		(struct extent){ .start = start, .end = end, .certain = certain };
+	return 0;
+}
+
+static int add_hole(struct job *job, uint64_t start, uint64_t end)
+{
+	const struct extent hole = { .start = start, .end = end };
+
+	return extents_add(&job->precopy.holes, &hole);
+}
+
+static int add_news(void *arg, uint64_t start, uint64_t end, enum track_news news)
+{
+	const struct last_pass *const pass = arg;
+
+	if (news == TRACK_BYTES)
+		return add_pause(pass->job, start, end, true);
+	// A page that a private mapping of a file has given back, or never had, is the file's.
+	return mapping_has_file(pass->mapping) ? add_pause(pass->job, start, end, false) :
+						 add_hole(pass->job, start, end);
+}
+
+static int count_bytes(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	(void)categories;
+	*(uint64_t *)arg += end - start;
+	return 0;
+}
+
+// A private mapping of a file in which nothing was written when it was looked at, a moment ago.
+static void check_unwritten(const struct job *job, struct mapping *m)
+{
+	const struct pagemap_query query = { .start = m->start,
+					     .end = m->end,
+					     .mask = PAGEMAP_FILE,
+					     .inverted = PAGEMAP_FILE,
+					     .anyof = PAGEMAP_PRESENT | PAGEMAP_SWAPPED,
+					     .tell = PAGEMAP_PRESENT };
+	struct mapping_facts facts = { .filter = job->snapshot.filter,
+				       .page_size = job->snapshot.page_size };
+	uint64_t written = 0;
+
+	if ((m->flags & (MAPPING_WRITE | MAPPING_SHARED)) != MAPPING_WRITE || m->anonymous ||
+	    !mapping_has_file(m) || !m->resident)
+		return;
+	if (pagemap_ask(job->precopy.track.pagemap, &query, count_bytes, &written) < 0 || !written)
+		return;
+	m->anonymous = written;
+	// Then the whole is kept, or nothing by reason of the filter.
+	mapping_select(m, &facts);
+}
+
+static int copy_mapping(struct job *job, struct mapping *m)
+{
+	const struct track *const track = &job->precopy.track;
+	struct last_pass pass = { .job = job, .mapping = m };
+	const size_t first = job->mem.n, first_hole = job->precopy.holes.n;
+	const uint64_t end = m->start + m->dump_size;
+
+	if (m->dump_size == 0 || (m->flags & (MAPPING_IO | MAPPING_PFN | MAPPING_LOST)))
+		return 0;
+	if (m->dump_size == m->end - m->start && !(m->flags & MAPPING_SHARED) &&
+	    track_watches(track, m->start, m->end)) {
+		const int ret = track_look(track, m->start, end, add_news, &pass);
+
+		if (ret == 0 || ret == -ENOMEM)
+			return ret;
+	}
+	// It is another mapping than the one that was copied, or was never copied.
+	job->mem.n = first;
+	job->precopy.holes.n = first_hole;
+	const int ret = add_hole(job, m->start, m->end);
+
+	return ret < 0 ? ret : mem_scan_mapping(&job->mem, &job->snapshot, m, track->pagemap);
+}
+
+int precopy_end(struct job *job, struct coresnap_error *err)
+{
+	struct mem *const mem = &job->mem;
+	char text[32];
+	int ret = snapmaps_precopied(&job->snapshot, &job->target, &job->what, err);
+
+	for (size_t i = 0; ret == 0 && i < job->snapshot.maps.n; i++) {
+		struct mapping *const m = &job->snapshot.maps.list[i];
+
+		check_unwritten(job, m);
+		ret = copy_mapping(job, m);
+		if (ret < 0) {
+			err->address = m->start;
+			return error_set(err, CORESNAP_E_FAILED, -ret,
+					 "cannot list the pages of process %d at 0x%llx: %s",
+					 job->pid, (unsigned long long)m->start,
+					 error_errno_name(-ret));
+		}
+	}
+	if (ret < 0)
+		return ret;
+	const uint64_t size = mem_size(mem, 0) + tags_size(mem, &job->snapshot);
+
+	if (size > job->budget) {
+		error_remedy(err, "Raise the stage budget, or use the method fork or stop");
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
+				 "%s that were written at the last, or are shared, do not fit the "
+				 "stage budget",
+				 error_size(text, sizeof(text), size));
+	}
+	ret = mem_stage(mem, 0, err);
+	return ret < 0 ? ret : tags_stage(mem, &job->snapshot, err);
+}
+
+// Bytes of extents in a range; *at moves on with ascending ranges.
+static uint64_t bytes_in(const struct extents *extents, size_t *at, uint64_t start, uint64_t end)
+{
+	uint64_t bytes = 0;
+
+	while (*at < extents->n && extents->list[*at].end <= start)
+		++*at;
+	for (size_t i = *at; i < extents->n && extents->list[i].start < end; i++)
+		bytes += extents->list[i].end - extents->list[i].start;
+	return bytes;
+}
+
+// Each mapping's own: what lies in none, or behind what is kept of one, was of something that is gone.
+static int keep_mapped(const struct job *job, const struct extents *all, struct extents *kept)
+{
+	const struct maps *const maps = &job->snapshot.maps;
+	size_t at = 0;
+	int ret = 0;
+
+	for (size_t i = 0; i < maps->n && ret == 0; i++)
+		ret = extents_take(all, &at, maps->list[i].start,
+				   maps->list[i].start + maps->list[i].dump_size, kept);
+	return ret;
+}
+
+int precopy_settle(struct job *job, struct coresnap_error *err)
+{
+	const struct extents none = { 0 };
+	const struct extents late = { .list = job->mem.list, .n = job->mem.n };
+	struct extents rest = { .arena = &job->arena }, all = rest, kept = rest;
+	size_t at = 0;
+	int ret = extents_overlay(&job->precopy.pages, &none, &job->precopy.holes, &rest);
+
+	if (ret == 0)
+		ret = extents_overlay(&rest, &late, &none, &all);
+	if (ret < 0)
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory to list the pages");
+	for (size_t i = 0; i < job->snapshot.maps.n; i++) {
+		struct mapping *const m = &job->snapshot.maps.list[i];
+
+		if (m->flags & MAPPING_NEW)
+			m->anonymous = bytes_in(&all, &at, m->start, m->end);
+	}
+	ret = snapmaps_select_new(&job->snapshot, &job->target, err);
+	if (ret < 0)
+		return ret;
+	if (keep_mapped(job, &all, &kept) < 0)
+		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory to list the pages");
+	job->mem.list = kept.list;
+	job->mem.n = kept.n;
+	job->mem.cap = kept.cap;
+	job->mem.spool_fd = job->precopy.spool.fd;
+	return 0;
+}

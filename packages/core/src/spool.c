@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "spool.h"
+
+#include "cleanup.h"
+#include "sys.h"
+
+#ifndef O_TMPFILE
+#define O_TMPFILE 020200000
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u
+#endif
+
+static int fail(struct coresnap_error *err, int ret, const char *what)
+{
+	const int code = ret == -ENOSPC || ret == -EDQUOT ? CORESNAP_E_NO_SPACE : CORESNAP_E_FAILED;
+
+	error_remedy(err, "Free some space, write to another directory, or use the method fork");
+	return error_set(err, code, -ret, "memory cannot be copied ahead: %s: %s", what,
+			 error_errno_name(-ret));
+}
+
+static int open_in_memory(void)
+{
+	const int fd = (int)sys_call(SYS_memfd_create, "coresnap-spool",
+				     1u /* MFD_CLOEXEC */ | MFD_NOEXEC_SEAL);
+
+	return fd == -EINVAL ? (int)sys_call(SYS_memfd_create, "coresnap-spool", 1u) : fd;
+}
+
+// File systems without O_TMPFILE have names.
+static int open_named(int dir)
+{
+	char name[64];
+
+	error_format(name, sizeof(name), ".coresnap-%d.spool", (int)sys_call(SYS_getpid));
+	const int fd = sys_openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_LARGEFILE,
+				  0600);
+
+	if (fd >= 0)
+		sys_call(SYS_unlinkat, dir, name, 0);
+	return fd;
+}
+
+static int open_in(int dir, const char *path)
+{
+	const int fd = sys_openat(dir, path, O_TMPFILE | O_RDWR | O_LARGEFILE, 0600);
+	const int under guard(guard_close) =
+		fd >= 0 ? -1 : sys_openat(dir, path, O_PATH | O_DIRECTORY, 0);
+
+	return fd >= 0 || under < 0 ? fd : open_named(under);
+}
+
+int spool_open(struct spool *spool, const struct sink *sink, uint64_t need,
+	       struct coresnap_error *err)
+{
+	struct statfs64 fs;
+
+	*spool = SPOOL_NONE;
+	if (sink->kind == CORESNAP_TO_MEMORY)
+		spool->fd = open_in_memory();
+	else if (sink->dir_fd >= 0)
+		spool->fd = open_in(sink->dir_fd, ".");
+	else
+		spool->fd = open_in(AT_FDCWD, "/var/tmp");
+	if (spool->fd < 0)
+		return fail(err, spool->fd, "no temporary file");
+	if (sink->dir_fd >= 0)
+		need *= 2;
+	if (sys_fstatfs(spool->fd, &fs) < 0 || fs.f_blocks == 0 ||
+	    need / (uint64_t)fs.f_bsize < fs.f_bavail)
+		return 0;
+	spool_close(spool);
+	return fail(err, -ENOSPC, "no space left for twice the core, for the time of the dump");
+}
+
+int spool_append(struct spool *spool, const void *bytes, size_t size, struct coresnap_error *err)
+{
+	for (size_t done = 0; done < size;) {
+		const ssize_t n = sys_pwrite(spool->fd, (const char *)bytes + done, size - done,
+					     spool->size);
+
+		if (n <= 0)
+			return fail(err, n ? (int)n : -EIO,
+				    n == -ENOSPC ? "no space left in the temporary file" :
+						   "writing the temporary file");
+		done += (size_t)n;
+		spool->size += (uint64_t)n;
+	}
+	return 0;
+}
+
+void spool_close(struct spool *spool)
+{
+	guard_close(&spool->fd);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// A file without a name that keeps bytes of memory until the core is written.
+#ifndef CORESNAP_SPOOL_H
+#define CORESNAP_SPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "sink.h"
+
+struct spool {
+	int fd; // -1: there is none
+	uint64_t size;
+};
+
+#define SPOOL_NONE ((struct spool){ .fd = -1 })
+
+// Makes it where there is room for @need bytes and, on the same file system, for a core of as many:
+// in the directory of the core, or in memory for a core in memory, or in /var/tmp.
+int must_check spool_open(struct spool *spool, const struct sink *sink, uint64_t need,
+			  struct coresnap_error *err);
+
+// Appends bytes. Their offset is what size was before.
+int must_check spool_append(struct spool *spool, const void *bytes, size_t size,
+			    struct coresnap_error *err);
+
+// Idempotent; the bytes are gone.
+void spool_close(struct spool *spool);
+
+#endif

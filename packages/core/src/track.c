@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "track.h"
+
+#include "cleanup.h"
+#include "procfs.h"
+#include "sys.h"
+#include "track_parts.h"
+
+int track_open(struct track *track, struct coresnap_error *err)
+{
+	struct coresnap_error why = { 0 };
+
+	track->pagemap = sys_openat(track->target->proc_fd, "pagemap", O_RDONLY, 0);
+	if (track->pagemap < 0)
+		return error_set(err, procfs_error_code(-track->pagemap), -track->pagemap,
+				 "cannot open /proc/%d/pagemap: %s", track->target->pid,
+				 error_errno_name(-track->pagemap));
+	if (track_uffd_open(track, err) == 0)
+		return 0;
+	if (track_dirty_open(track, &why) == 0)
+		return 0;
+	return -EOPNOTSUPP;
+}
+
+unsigned int track_most_passes(const struct track *track)
+{
+	return track->kind == TRACK_UFFD ? 8 : 1;
+}
+
+// The first area that ends behind an address.
+static size_t find_area(const struct track *track, uint64_t address)
+{
+	size_t low = 0, high = track->n;
+
+	while (low < high) {
+		const size_t middle = low + (high - low) / 2;
+
+		if (track->areas[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+// Puts an area in the place of those that it overlaps.
+static int add_area(struct track *track, uint64_t start, uint64_t end)
+{
+	const size_t at = find_area(track, start);
+	size_t until = at;
+	bool lost = false;
+
+	for (; until < track->n && track->areas[until].start < end; until++)
+		lost |= track->areas[until].lost;
+	if (until == at) {
+		if (arena_grow(track->arena, &track->areas, &track->cap, track->n + 1,
+			       sizeof(*track->areas)) < 0)
+			return -ENOMEM;
+		for (size_t i = track->n++; i > at; i--)
+			track->areas[i] = track->areas[i - 1];
+	} else {
+		const size_t fewer = until - at - 1;
+
+		for (size_t i = until; i < track->n && fewer; i++)
+			track->areas[i - fewer] = track->areas[i];
+		track->n -= fewer;
+	}
+	track->areas[at] = (struct track_area){ .start = start, .end = end, .lost = lost };
+	return 0;
+}
+
+int track_watch(struct track *track, uint64_t start, uint64_t end)
+{
+	const int ret = track->kind == TRACK_UFFD ? track_uffd_watch(track, start, end) : 0;
+
+	return ret < 0 ? ret : add_area(track, start, end);
+}
+
+bool track_watches(const struct track *track, uint64_t start, uint64_t end)
+{
+	uint64_t at = start;
+
+	for (size_t i = find_area(track, start); i < track->n && at < end; i++) {
+		if (track->areas[i].start > at || track->areas[i].lost)
+			return false;
+		at = track->areas[i].end;
+	}
+	return at >= end;
+}
+
+void track_lose(struct track *track, uint64_t start, uint64_t end)
+{
+	for (size_t i = find_area(track, start); i < track->n && track->areas[i].start < end; i++)
+		track->areas[i].lost = true;
+}
+
+int track_take(struct track *track, uint64_t start, uint64_t end, track_fn news, void *arg)
+{
+	return track->kind == TRACK_UFFD ? track_uffd_take(track, start, end, news, arg) :
+					   track_dirty_take(track, start, end, news, arg);
+}
+
+int track_look(const struct track *track, uint64_t start, uint64_t end, track_fn news, void *arg)
+{
+	return track->kind == TRACK_UFFD ? track_uffd_look(track, start, end, news, arg) :
+					   track_dirty_look(track, start, end, news, arg);
+}
+
+void track_close(struct track *track)
+{
+	if (track->kind == TRACK_UFFD)
+		track_uffd_close(track);
+	guard_close(&track->uffd);
+	guard_close(&track->pagemap);
+	track->kind = TRACK_NONE;
+	track->n = 0;
+}

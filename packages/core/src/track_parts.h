@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// The two ways of track.h.
+#ifndef CORESNAP_TRACK_PARTS_H
+#define CORESNAP_TRACK_PARTS_H
+
+#include "track.h"
+
+int must_check track_uffd_open(struct track *track, struct coresnap_error *err);
+int must_check track_uffd_watch(struct track *track, uint64_t start, uint64_t end);
+int must_check track_uffd_take(struct track *track, uint64_t start, uint64_t end, track_fn news,
+			       void *arg);
+int must_check track_uffd_look(const struct track *track, uint64_t start, uint64_t end,
+			       track_fn news, void *arg);
+void track_uffd_close(struct track *track);
+
+int must_check track_dirty_open(struct track *track, struct coresnap_error *err);
+int must_check track_dirty_take(const struct track *track, uint64_t start, uint64_t end,
+				track_fn news, void *arg);
+int must_check track_dirty_look(const struct track *track, uint64_t start, uint64_t end,
+				track_fn news, void *arg);
+
+// Tells of ranges in ascending order, of what lies between them, too.
+struct track_teller {
+	track_fn news;
+	void *arg;
+	uint64_t at; // how far it was told
+	bool gaps;   // are there holes in between?
+};
+
+// There is something in [start, end), with new bytes or as it was.
+int must_check track_tell(struct track_teller *teller, uint64_t start, uint64_t end, bool fresh);
+// Up to there follows nothing.
+int must_check track_tell_end(struct track_teller *teller, uint64_t end);
+
+#endif

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// Writes tracked by a userfaultfd.
+#include <linux/userfaultfd.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "cleanup.h"
+#include "errand.h"
+#include "pagemap.h"
+#include "procfs.h"
+#include "sys.h"
+#include "track_parts.h"
+
+// include/uapi/linux/userfaultfd.h of Linux 6.7
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#define FEATURE_WP_ASYNC (1ull << 15)
+
+#define UFFD_FLAGS (O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)
+
+// The target's mmap(2) waits while a piece is scanned or let go. Of what is hardly there larger ones
+// do, since they take no longer.
+#define PIECE    (16u << 20)
+#define SHORT_NS 200000u
+
+// More than one page table of any architecture covers.
+#define PROBE_SIZE (8u << 20)
+
+static int start_uffd(int fd)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = FEATURE_WP_ASYNC };
+
+	return (int)sys_call(SYS_ioctl, fd, UFFDIO_API, &api);
+}
+
+static int register_range(int fd, uint64_t start, uint64_t end)
+{
+	struct uffdio_register range = { .range = { .start = start, .len = end - start },
+					 .mode = UFFDIO_REGISTER_MODE_WP };
+
+	return (int)sys_call(SYS_ioctl, fd, UFFDIO_REGISTER, &range);
+}
+
+static int note_reported(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	(void)categories;
+	*(uint64_t *)arg += end - start;
+	return 0;
+}
+
+// What this kernel can do, on memory of our own that has no page. Whether it counts as written what
+// is not there, below a page table that is not there either, differs between kernels.
+static int probe(struct track *track)
+{
+	const int fd guard(guard_close) = (int)sys_call(SYS_userfaultfd, UFFD_FLAGS);
+	const int pagemap guard(guard_close) = sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY, 0);
+	struct pagemap_query query = { .mask = PAGEMAP_WRITTEN,
+				       .tell = PAGEMAP_WRITTEN,
+				       .only_armed = true };
+	uint64_t reported = 0;
+
+	if (fd < 0 || pagemap < 0)
+		return fd < 0 ? fd : pagemap;
+	int ret = start_uffd(fd);
+
+	if (ret < 0)
+		return ret;
+	void *const map = sys_mmap(PROBE_SIZE, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (sys_map_failed(map))
+		return -ENOMEM;
+	query.start = (uint64_t)(uintptr_t)map;
+	query.end = query.start + PROBE_SIZE;
+	ret = register_range(fd, query.start, query.end);
+	if (ret == 0)
+		ret = pagemap_ask(pagemap, &query, note_reported, &reported);
+	track->tells_holes = ret == 0 && reported == PROBE_SIZE;
+	query.mask = query.inverted = PAGEMAP_GUARD;
+	track->knows_guards =
+		ret == 0 && pagemap_ask(pagemap, &query, note_reported, &reported) == 0;
+	sys_call(SYS_munmap, map, PROBE_SIZE);
+	return ret;
+}
+
+static bool is_uffd(int dir, const char *name)
+{
+	static const char link[] = "anon_inode:[userfaultfd]";
+	char text[sizeof(link)] = { 0 };
+
+	return sys_call(SYS_readlinkat, dir, name, text, sizeof(text)) == sizeof(link) - 1 &&
+	       memcmp(text, link, sizeof(link)) == 0;
+}
+
+// A program with one of its own may be about to register the same memory.
+static bool has_own(const struct target *target)
+{
+	struct procfs_dir dir guard(procfs_closedir);
+	const char *name;
+
+	if (procfs_opendir(&dir, target->proc_fd, "fd") < 0)
+		return true;
+	while ((name = procfs_readdir(&dir)))
+		if (is_uffd(dir.fd, name))
+			return true;
+	return false;
+}
+
+struct fetch {
+	struct track *track;
+	const struct arch_remote *facts;
+	int64_t theirs; // its number in the target, or why there is none
+	int ours;
+};
+
+// The number is in the target's table for some ten microseconds. Killed in between, the dumper
+// leaves it there: a descriptor that nothing is registered with.
+static int fetch_uffd(void *arg, struct remote *remote)
+{
+	struct fetch *const fetch = arg;
+	const uint64_t flags[6] = { (uint32_t)UFFD_FLAGS };
+
+	fetch->theirs = errand_call(remote, fetch->facts->nr.userfaultfd, flags);
+	if (fetch->theirs < 0)
+		return remote->lost ? -ESRCH : 0;
+	fetch->ours = (int)sys_call(SYS_pidfd_getfd, fetch->track->target->pidfd,
+				    (int)fetch->theirs, 0);
+	const uint64_t args[6] = { (uint64_t)fetch->theirs };
+
+	return errand_call(remote, fetch->facts->nr.close, args) < 0 && remote->lost ? -ESRCH : 0;
+}
+
+static int fetch_from_target(struct track *track, struct coresnap_error *err)
+{
+	struct target target = *track->target;
+	struct fetch fetch = { .track = track, .ours = -1 };
+
+	target.mem_fd = -1;
+	target.arch = target_arch_of_exe(track->target);
+	if (!target.arch || !target.arch->remote)
+		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
+				 "nothing can be injected into processes of this architecture");
+	fetch.facts = target.arch->remote;
+	const struct seccomp_call calls[] = {
+		{ .nr = fetch.facts->nr.userfaultfd, .args = { (uint32_t)UFFD_FLAGS } },
+		{ .nr = fetch.facts->nr.close },
+	};
+	struct errand errand = { .target = &target,
+				 .reopen = true,
+				 .strict_timeouts = track->strict_timeouts,
+				 .calls = calls,
+				 .n_calls = 2,
+				 .work = fetch_uffd,
+				 .arg = &fetch };
+	const int ret = errand_run(&errand, err);
+
+	guard_close(&target.mem_fd);
+	track->memory = errand.memory;
+	if (ret < 0)
+		return ret;
+	if (fetch.ours >= 0)
+		return fetch.ours;
+	const int why = fetch.theirs < 0 ? (int)fetch.theirs : fetch.ours;
+
+	return error_set(err, CORESNAP_E_FAILED, -why,
+			 "process %d gets no userfaultfd (%s): its writes cannot be tracked",
+			 track->target->pid, error_errno_name(-why));
+}
+
+int track_uffd_open(struct track *track, struct coresnap_error *err)
+{
+	int ret = probe(track);
+
+	if (ret < 0)
+		return error_set(err, CORESNAP_E_FAILED, -ret,
+				 "the kernel cannot track writes by a userfaultfd (%s)",
+				 error_errno_name(-ret));
+	if (has_own(track->target))
+		return error_set(err, CORESNAP_E_FAILED, EBUSY,
+				 "process %d uses a userfaultfd of its own, or its descriptors cannot "
+				 "be seen",
+				 track->target->pid);
+	ret = track->self ? (int)sys_call(SYS_userfaultfd, UFFD_FLAGS) :
+			    fetch_from_target(track, err);
+	if (ret < 0)
+		return err->code ? ret :
+				   error_set(err, CORESNAP_E_FAILED, -ret,
+					     "no userfaultfd can be made (%s)",
+					     error_errno_name(-ret));
+	track->uffd = ret;
+	ret = start_uffd(track->uffd);
+	if (ret < 0) {
+		guard_close(&track->uffd);
+		return error_set(err, CORESNAP_E_FAILED, -ret,
+				 "the userfaultfd of process %d does not track writes (%s)",
+				 track->target->pid, error_errno_name(-ret));
+	}
+	track->kind = TRACK_UFFD;
+	return 0;
+}
+
+int track_uffd_watch(struct track *track, uint64_t start, uint64_t end)
+{
+	return register_range(track->uffd, start, end);
+}
+
+// Pages that have bytes: not the shared page of zeros, no guard.
+static void want_bytes(const struct track *track, struct pagemap_query *query)
+{
+	const uint64_t without =
+		PAGEMAP_PFNZERO | (track->knows_guards ? (uint64_t)PAGEMAP_GUARD : 0);
+
+	query->mask |= without;
+	query->inverted = without;
+	query->anyof = PAGEMAP_PRESENT | PAGEMAP_SWAPPED;
+}
+
+struct uffd_scan {
+	const struct track *track;
+	struct track_teller teller;
+};
+
+static int tell_bytes(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	(void)categories;
+	return track_tell(arg, start, end, true);
+}
+
+static int tell_all(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	return track_tell(arg, start, end, categories & PAGEMAP_WRITTEN);
+}
+
+// The kernel answers whether pages are written much faster than anything else (pagemap_scan_pmd_entry
+// in fs/proc/task_mmu.c); the rest is asked of those alone.
+static int take_written(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	struct uffd_scan *const scan = arg;
+	struct pagemap_query query = { .start = start,
+				       .end = end,
+				       .mask = PAGEMAP_WRITTEN,
+				       .tell = PAGEMAP_PRESENT | PAGEMAP_SWAPPED,
+				       .only_armed = true,
+				       .protect = true };
+
+	(void)categories;
+	want_bytes(scan->track, &query);
+	return pagemap_ask(scan->track->pagemap, &query, tell_bytes, &scan->teller);
+}
+
+struct pieces {
+	uint64_t at, end, size;
+	uint64_t began_ns;
+};
+
+// The end of the next piece.
+static uint64_t next_piece(struct pieces *pieces)
+{
+	const uint64_t now = sys_now_ns();
+
+	if (pieces->size == 0)
+		pieces->size = PIECE;
+	else if (now - pieces->began_ns < SHORT_NS)
+		pieces->size *= 2;
+	else if (pieces->size > PIECE)
+		pieces->size /= 2;
+	pieces->began_ns = now;
+	return pieces->end - pieces->at < pieces->size ? pieces->end : pieces->at + pieces->size;
+}
+
+int track_uffd_take(struct track *track, uint64_t start, uint64_t end, track_fn news, void *arg)
+{
+	struct uffd_scan scan = { .track = track, .teller = { .news = news, .arg = arg } };
+
+	struct pieces pieces = { .at = start, .end = end };
+
+	while (pieces.at < end) {
+		const struct pagemap_query query = { .start = pieces.at,
+						     .end = next_piece(&pieces),
+						     .mask = PAGEMAP_WRITTEN,
+						     .tell = PAGEMAP_WRITTEN,
+						     .only_armed = true };
+		const int ret = pagemap_ask(track->pagemap, &query, take_written, &scan);
+
+		if (ret < 0)
+			return ret;
+		pieces.at = query.end;
+	}
+	return 0;
+}
+
+static int look_at_written(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+{
+	struct uffd_scan *const scan = arg;
+	struct pagemap_query query = { .start = start,
+				       .end = end,
+				       .tell = PAGEMAP_PRESENT | PAGEMAP_SWAPPED,
+				       .only_armed = true };
+
+	(void)categories;
+	scan->teller.at = start;
+	want_bytes(scan->track, &query);
+	const int ret = pagemap_ask(scan->track->pagemap, &query, tell_bytes, &scan->teller);
+
+	return ret < 0 ? ret : track_tell_end(&scan->teller, end);
+}
+
+// Of a kernel that does not tell of holes, all that is there.
+static int look_at_all(const struct track *track, struct track_teller *teller, uint64_t start,
+		       uint64_t end)
+{
+	struct pagemap_query query = { .start = start,
+				       .end = end,
+				       .tell = PAGEMAP_PRESENT | PAGEMAP_SWAPPED | PAGEMAP_WRITTEN,
+				       .only_armed = true };
+
+	want_bytes(track, &query);
+	const int ret = pagemap_ask(track->pagemap, &query, tell_all, teller);
+
+	return ret < 0 ? ret : track_tell_end(teller, end);
+}
+
+int track_uffd_look(const struct track *track, uint64_t start, uint64_t end, track_fn news,
+		    void *arg)
+{
+	struct uffd_scan scan = {
+		.track = track,
+		.teller = { .news = news, .arg = arg, .at = start, .gaps = true },
+	};
+	const struct pagemap_query query = { .start = start,
+					     .end = end,
+					     .mask = PAGEMAP_WRITTEN,
+					     .tell = PAGEMAP_WRITTEN,
+					     .only_armed = true };
+
+	if (!track->tells_holes)
+		return look_at_all(track, &scan.teller, start, end);
+	return pagemap_ask(track->pagemap, &query, look_at_written, &scan);
+}
+
+void track_uffd_close(struct track *track)
+{
+	for (size_t i = 0; i < track->n; i++) {
+		struct pieces pieces = { .at = track->areas[i].start, .end = track->areas[i].end };
+
+		while (pieces.at < pieces.end) {
+			const uint64_t until = next_piece(&pieces);
+			struct uffdio_range range = { .start = pieces.at,
+						      .len = until - pieces.at };
+
+			// What is no longer there needs none.
+			sys_call(SYS_ioctl, track->uffd, UFFDIO_UNREGISTER, &range);
+			pieces.at = until;
+		}
+	}
+}
