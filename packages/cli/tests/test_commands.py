@@ -122,7 +122,7 @@ def test_a_dump_in_json(command: Command, target: Program) -> None:
     target.untouched()
 
 
-@pytest.mark.parametrize("method", ["fork", "stop"])
+@pytest.mark.parametrize("method", ["precopy", "fork", "stop"])
 def test_the_method_asked_for_is_taken(command: Command, target: Program, method: str) -> None:
     fields = the_json(command("dump", target.pid, "--json", "--method", method))
     assert fields["dumps"][0]["method"] == method

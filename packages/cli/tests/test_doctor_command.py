@@ -38,7 +38,12 @@ def test_a_process_in_json(capsys: pytest.CaptureFixture[str], pid: str) -> None
     assert run(["doctor", pid, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["command"], found["pid"]) == ("doctor", int(pid))
-    assert [method["method"] for method in found["methods"]] == ["livedump", "fork", "stop"]
+    assert [method["method"] for method in found["methods"]] == [
+        "livedump",
+        "precopy",
+        "fork",
+        "stop",
+    ]
 
 
 def test_each_method_that_works_has_an_estimate_of_the_pause(

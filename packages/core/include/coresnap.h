@@ -312,7 +312,7 @@ int coresnap_open_self(int *fd, const struct coresnap_options *options,
  * of the system. A seccomp filter can be asked only when the process is stopped. Looks again after
  * 20 ms if no thread seems to stop.
  *
- * @param method FORK, STOP or LIVEDUMP.
+ * @param method FORK, STOP, PRECOPY or LIVEDUMP.
  * @param error may be NULL; says why not.
  * @return CORESNAP_OK, or the enum coresnap_code that the dump would end with.
  */

@@ -35,6 +35,9 @@ static int check(struct target *target, int method, struct coresnap_error *err)
 	case CORESNAP_METHOD_FORK:
 		ret = check_attach(target, err);
 		return ret < 0 ? ret : check_fork(target, err);
+	case CORESNAP_METHOD_PRECOPY:
+		ret = check_attach(target, err);
+		return ret < 0 ? ret : check_precopy(target, err);
 	default:
 		ret = check_attach(target, err);
 		return ret < 0 ? ret : check_stops(target, err);
@@ -47,7 +50,7 @@ int coresnap_check(pid_t pid, int method, struct coresnap_error *error)
 	struct target target = TARGET_NONE;
 
 	if (method != CORESNAP_METHOD_LIVEDUMP && method != CORESNAP_METHOD_FORK &&
-	    method != CORESNAP_METHOD_STOP)
+	    method != CORESNAP_METHOD_PRECOPY && method != CORESNAP_METHOD_STOP)
 		error_set(&local, CORESNAP_E_USAGE, EINVAL, "there is no method number %d to check",
 			  method);
 	else if (target_open(&target, pid, 0, &local) == 0 && check(&target, method, &local) == 0)

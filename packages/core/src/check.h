@@ -13,4 +13,7 @@ int must_check check_stops(const struct target *target, struct coresnap_error *e
 // in which the dump comes upon it.
 int must_check check_fork(const struct target *target, struct coresnap_error *err);
 
+// Can writes be tracked, and do threads stop?
+int must_check check_precopy(const struct target *target, struct coresnap_error *err);
+
 #endif

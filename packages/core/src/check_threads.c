@@ -10,6 +10,7 @@
 #include "freeze.h"
 #include "procfs.h"
 #include "sys.h"
+#include "track.h"
 #include "victim.h"
 
 enum {
@@ -111,17 +112,14 @@ static int check_threads(const struct target *target, const struct maps *maps,
 	return -EOPNOTSUPP;
 }
 
-int check_fork(const struct target *target, struct coresnap_error *err)
+// Is there a thread that calls could be injected into?
+static int check_injection(const struct target *target, struct coresnap_error *err)
 {
 	struct coresnap_error ignored = { 0 };
 	struct arena arena;
 	struct maps maps = { .arena = &arena };
-	int ret = copy_affordable(target, err);
+	int ret = check_stops(target, err);
 
-	// Into itself nobody injects anything.
-	if (ret < 0 || target->pid == (pid_t)sys_call(SYS_getpid))
-		return ret;
-	ret = check_stops(target, err);
 	if (ret < 0)
 		return ret;
 	arena_init(&arena);
@@ -129,4 +127,28 @@ int check_fork(const struct target *target, struct coresnap_error *err)
 		ret = check_threads(target, &maps, err);
 	arena_deinit(&arena);
 	return ret;
+}
+
+// Into itself nobody injects anything.
+static bool is_self(const struct target *target)
+{
+	return target->pid == (pid_t)sys_call(SYS_getpid);
+}
+
+int check_fork(const struct target *target, struct coresnap_error *err)
+{
+	const int ret = copy_affordable(target, err);
+
+	return ret < 0 || is_self(target) ? ret : check_injection(target, err);
+}
+
+int check_precopy(const struct target *target, struct coresnap_error *err)
+{
+	bool asks;
+	const int ret = track_possible(target, is_self(target), &asks, err);
+
+	if (ret < 0 || is_self(target))
+		return ret;
+	*err = (struct coresnap_error){ 0 };
+	return asks ? check_injection(target, err) : check_stops(target, err);
 }

@@ -71,7 +71,8 @@ int spool_open(struct spool *spool, const struct sink *sink, uint64_t need,
 	    need / (uint64_t)fs.f_bsize < fs.f_bavail)
 		return 0;
 	spool_close(spool);
-	return fail(err, -ENOSPC, "no space left for twice the core, for the time of the dump");
+	return fail(err, -ENOSPC, "the file system is too full: no space left for twice the core, "
+				  "for the time of the dump");
 }
 
 int spool_append(struct spool *spool, const void *bytes, size_t size, struct coresnap_error *err)
@@ -82,7 +83,8 @@ int spool_append(struct spool *spool, const void *bytes, size_t size, struct cor
 
 		if (n <= 0)
 			return fail(err, n ? (int)n : -EIO,
-				    n == -ENOSPC ? "no space left in the temporary file" :
+				    n == -ENOSPC ? "the file system is full: no space left in the temporary "
+				    "file" :
 						   "writing the temporary file");
 		done += (size_t)n;
 		spool->size += (uint64_t)n;

@@ -6,6 +6,20 @@
 #include "sys.h"
 #include "track_parts.h"
 
+int track_possible(const struct target *target, bool self, bool *asks, struct coresnap_error *err)
+{
+	struct track track = TRACK_NOTHING;
+	struct coresnap_error why = { 0 };
+
+	track.target = target;
+	*asks = false;
+	if (track_uffd_possible(&track, err) == 0) {
+		*asks = !self;
+		return 0;
+	}
+	return track_dirty_possible(target, &why) == 0 ? 0 : -EOPNOTSUPP;
+}
+
 int track_open(struct track *track, struct coresnap_error *err)
 {
 	struct coresnap_error why = { 0 };

@@ -51,6 +51,11 @@ enum track_news { TRACK_BYTES, TRACK_HOLE };
 // A negative return ends what calls it with that value.
 typedef int (*track_fn)(void *arg, uint64_t start, uint64_t end, enum track_news news);
 
+// Could the writes of a process be tracked, as far as it can be told without touching it? *asks: one
+// of its threads would be asked to help. 0 or a negative errno with the reason.
+int must_check track_possible(const struct target *target, bool self, bool *asks,
+			      struct coresnap_error *err);
+
 // Finds a way, and for a userfaultfd has one thread of the target make it, in a stop of about 0.1 ms
 // of that thread alone. target, arena, self and strict_timeouts are set. On failure err says why
 // neither can be had; track_close() is safe.

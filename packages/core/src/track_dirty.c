@@ -56,20 +56,35 @@ static bool kernel_has_bits(void)
 	return n == sizeof(entry) && entry & ENTRY_SOFT_DIRTY;
 }
 
-int track_dirty_open(struct track *track, struct coresnap_error *err)
+static int fail_clear(const struct target *target, int ret, struct coresnap_error *err)
 {
-	const int fd guard(guard_close) =
-		sys_openat(track->target->proc_fd, "clear_refs", O_WRONLY, 0);
+	return error_set(err, CORESNAP_E_FAILED, -ret,
+			 "cannot clear the soft-dirty bits of process %d: %s", target->pid,
+			 error_errno_name(-ret));
+}
+
+int track_dirty_possible(const struct target *target, struct coresnap_error *err)
+{
+	const int fd guard(guard_close) = sys_openat(target->proc_fd, "clear_refs", O_WRONLY, 0);
 
 	if (!kernel_has_bits())
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 				 "the kernel keeps no soft-dirty bits");
+	return fd < 0 ? fail_clear(target, fd, err) : 0;
+}
+
+int track_dirty_open(struct track *track, struct coresnap_error *err)
+{
+	const int ret = track_dirty_possible(track->target, err);
+	const int fd guard(guard_close) =
+		sys_openat(track->target->proc_fd, "clear_refs", O_WRONLY, 0);
+
+	if (ret < 0)
+		return ret;
 	const ssize_t n = fd < 0 ? fd : sys_call(SYS_write, fd, "4", 1);
 
 	if (n < 0)
-		return error_set(err, CORESNAP_E_FAILED, (int)-n,
-				 "cannot clear the soft-dirty bits of process %d: %s",
-				 track->target->pid, error_errno_name((int)-n));
+		return fail_clear(track->target, (int)n, err);
 	track->kind = TRACK_SOFT_DIRTY;
 	return 0;
 }

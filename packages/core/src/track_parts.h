@@ -5,6 +5,7 @@
 
 #include "track.h"
 
+int must_check track_uffd_possible(struct track *track, struct coresnap_error *err);
 int must_check track_uffd_open(struct track *track, struct coresnap_error *err);
 int must_check track_uffd_watch(struct track *track, uint64_t start, uint64_t end);
 int must_check track_uffd_take(struct track *track, uint64_t start, uint64_t end, track_fn news,
@@ -13,6 +14,7 @@ int must_check track_uffd_look(const struct track *track, uint64_t start, uint64
 			       track_fn news, void *arg);
 void track_uffd_close(struct track *track);
 
+int must_check track_dirty_possible(const struct target *target, struct coresnap_error *err);
 int must_check track_dirty_open(struct track *track, struct coresnap_error *err);
 int must_check track_dirty_take(const struct track *track, uint64_t start, uint64_t end,
 				track_fn news, void *arg);

@@ -168,9 +168,9 @@ static int fetch_from_target(struct track *track, struct coresnap_error *err)
 			 track->target->pid, error_errno_name(-why));
 }
 
-int track_uffd_open(struct track *track, struct coresnap_error *err)
+int track_uffd_possible(struct track *track, struct coresnap_error *err)
 {
-	int ret = probe(track);
+	const int ret = probe(track);
 
 	if (ret < 0)
 		return error_set(err, CORESNAP_E_FAILED, -ret,
@@ -181,6 +181,15 @@ int track_uffd_open(struct track *track, struct coresnap_error *err)
 				 "process %d uses a userfaultfd of its own, or its descriptors cannot "
 				 "be seen",
 				 track->target->pid);
+	return 0;
+}
+
+int track_uffd_open(struct track *track, struct coresnap_error *err)
+{
+	int ret = track_uffd_possible(track, err);
+
+	if (ret < 0)
+		return ret;
 	ret = track->self ? (int)sys_call(SYS_userfaultfd, UFFD_FLAGS) :
 			    fetch_from_target(track, err);
 	if (ret < 0)

@@ -28,7 +28,7 @@ static const char help[] =
 	"Write an ELF core of a process that keeps running.\n"
 	"\n"
 	"  -o, --output FILE       write to FILE (default core.PID); - is standard output\n"
-	"  -m, --method METHOD     auto, livedump, fork or stop (default auto)\n"
+	"  -m, --method METHOD     auto, livedump, precopy, fork or stop\n"
 	"      --filter MASK       kinds of mappings to keep, as /proc/PID/coredump_filter\n"
 	"      --strict-timeouts   leave interrupted waits with a timeout to fail with EINTR\n"
 	"      --stage-budget N    bytes of memory that stop may use to shorten the pause\n"

@@ -59,6 +59,7 @@ METHODS: Final[Mapping[Method, int]] = {
     Method.AUTO: lib.CORESNAP_METHOD_AUTO,
     Method.STOP: lib.CORESNAP_METHOD_STOP,
     Method.FORK: lib.CORESNAP_METHOD_FORK,
+    Method.PRECOPY: lib.CORESNAP_METHOD_PRECOPY,
     Method.LIVEDUMP: lib.CORESNAP_METHOD_LIVEDUMP,
 }
 REASONS: Final[Mapping[SkipReason, int]] = {

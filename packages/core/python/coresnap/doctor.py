@@ -19,7 +19,7 @@ _FILTER = (
     "its seccomp filter is asked when it stands still: if that forbids a call that a copy needs, "
     "there is none, and auto takes stop"
 )
-_LADDER = (Method.LIVEDUMP, Method.FORK, Method.STOP)
+_LADDER = (Method.LIVEDUMP, Method.PRECOPY, Method.FORK, Method.STOP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,8 @@ class Diagnosis:
     methods: tuple[MethodCheck, ...]
     """Each method, the best first; without a process livedump alone."""
     auto: tuple[Method, ...]
-    """What the method auto would try, in this order; stop comes before fork for small processes."""
+    """What the method auto would try, in this order; stop comes first for small processes, and
+    precopy for large ones only."""
     notes: tuple[str, ...]
     """What else is worth knowing, a sentence each."""
 
@@ -107,9 +108,15 @@ def doctor(pid: int | None = None) -> Diagnosis:
         handler=None if pattern is None else pattern.crash_handler,
         core_pipe_limit=_number(_PIPE_LIMIT),
         methods=methods,
-        auto=tuple(works) if pid is not None else (*works, Method.FORK, Method.STOP),
+        auto=tuple(works)
+        if pid is not None
+        else (*works, *_of_kernel(here), Method.FORK, Method.STOP),
         notes=(*_of_system(pattern), *(() if pid is None else _of_process(pid, load))),
     )
+
+
+def _of_kernel(here: int) -> list[Method]:
+    return [] if check_method(here, Method.PRECOPY) else [Method.PRECOPY]
 
 
 def _check(pid: int, kind: Method, load: pause.Load | None) -> MethodCheck:

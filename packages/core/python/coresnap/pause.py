@@ -16,9 +16,10 @@ STOP_TIMEOUT_MS = 1000.0
 """How long a dump waits for threads that do not stop, unless told otherwise."""
 _FUSE_WAIT = "request_wait_answer"  # looks as if it could be interrupted, but cannot
 # Milliseconds, least and most.
-_FIXED = {Method.FORK: (0.5, 2.0), Method.STOP: (0.2, 2.0)}
+_FIXED = {Method.PRECOPY: (0.5, 3.0), Method.FORK: (0.5, 2.0), Method.STOP: (0.2, 2.0)}
 _PER_THREAD = (0.02, 0.07)
 _PER_MIB_OF_TABLES = (7.5, 30.0)  # that is 15 to 60 for a GiB in pages of 4 KiB
+_PER_MIB_OF_TABLES_SCANNED = (0.25, 1.0)
 _PER_MIB_COPIED = (0.15, 0.6)
 _PER_MIB_WRITTEN = (0.5, 10.0)  # to an output of 2 GiB/s or 100 MiB/s
 
@@ -66,15 +67,17 @@ def look(pid: int) -> Load | None:
 
 
 def estimate(load: Load, method: Method) -> Pause:
-    """How long this method would stop a process of that load; FORK or STOP."""
+    """How long this method would stop a process of that load; PRECOPY, FORK or STOP."""
     parts: list[tuple[tuple[float, float], float, str]] = [
         (_FIXED[method], 1, ""),
         (_PER_THREAD, load.threads, f"{load.threads} thread{'s' * (load.threads != 1)}"),
     ]
-    copied = load.shared if method is Method.FORK else load.private + load.shared
-    if method is Method.FORK:
+    copied = load.private + load.shared if method is Method.STOP else load.shared
+    if method is not Method.STOP:
         tables = load.page_tables / _MIB
-        parts.append((_PER_MIB_OF_TABLES, tables, f"{tables:.1f} MiB of page tables"))
+        fork = method is Method.FORK
+        rate = _PER_MIB_OF_TABLES if fork else _PER_MIB_OF_TABLES_SCANNED
+        parts.append((rate, tables, f"{tables:.1f} MiB of page tables"))
         if load.shared:
             parts.append((_PER_MIB_COPIED, copied / _MIB, f"{_mib(copied)} of shared memory"))
     else:

@@ -22,6 +22,8 @@ class Method(enum.StrEnum):
     """Nothing is injected; the target is stopped while bytes are staged in memory or written."""
     FORK = "fork"
     """The target is stopped for the time of a fork; the bytes come from the copy."""
+    PRECOPY = "precopy"
+    """Memory is copied while the target runs; it is stopped for what was written at the last."""
     LIVEDUMP = "livedump"
     """The kernel dumps a copy, and coresnap-catch hands the core over. No thread is woken."""
 

@@ -39,7 +39,10 @@ Examples:
     help="Keep the core here.  [default: it is deleted at the end]",
 )  # fmt: skip
 @click.option(
-    "--method", type=click.Choice(["auto", "fork", "stop"]), default="auto", show_default=True
+    "--method",
+    type=click.Choice(["auto", "precopy", "fork", "stop"]),
+    default="auto",
+    show_default=True,
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def demo(output: Path | None, method: str, as_json: bool) -> int:

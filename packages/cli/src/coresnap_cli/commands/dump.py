@@ -58,7 +58,7 @@ Examples:
     help="File, directory, or - for standard output.  [default: core.PID]",
 )  # fmt: skip
 @click.option(
-    "--method", type=click.Choice(["auto", "livedump", "fork", "stop"]), default="auto",
+    "--method", type=click.Choice(["auto", "livedump", "precopy", "fork", "stop"]), default="auto",
     show_default=True,
     help="livedump: by the kernel; fork: by a copy of the process; stop: nothing is injected.",
 )  # fmt: skip
