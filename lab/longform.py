@@ -33,6 +33,8 @@ STEPS_OF_ALL = FULL
 """Is the dumper killed at every step for every kind of call, width and dumper, or for some?"""
 STAMPS = 200 if FULL else 10
 """Copies made while the target writes to shared memory."""
+PRECOPIES = 1000 if FULL else 25
+"""Copies of memory made ahead of a program that writes by laws that no core may break."""
 CALLS = 1000 if FULL else 50
 """Calls of the Python API, after which no descriptor and no thread may be left."""
 DAMAGED = 5000 if FULL else 150

@@ -36,6 +36,7 @@ struct track {
 	bool self;              // the target's memory is ours, too
 	bool strict_timeouts;   // as struct freeze has it
 	int pagemap, uffd;      // or -1
+	int left;               // number in the target of a userfaultfd that a killed dumper left, or -1
 	bool tells_holes;       // the kernel counts as written what is not there
 	bool knows_guards;      // PAGEMAP_GUARD
 	struct track_area *areas; // ascending
@@ -43,7 +44,7 @@ struct track {
 	struct victim_memory memory; // of the thread that was asked for the userfaultfd
 };
 
-#define TRACK_NOTHING ((struct track){ .pagemap = -1, .uffd = -1 })
+#define TRACK_NOTHING ((struct track){ .pagemap = -1, .uffd = -1, .left = -1 })
 
 // What became of a range: it has (new) bytes, or nothing any more.
 enum track_news { TRACK_BYTES, TRACK_HOLE };

@@ -27,6 +27,8 @@
 // More than one page table of any architecture covers.
 #define PROBE_SIZE (8u << 20)
 
+#define MOMENT_NS 20000000
+
 static int start_uffd(int fd)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = FEATURE_WP_ASYNC };
@@ -93,48 +95,102 @@ static bool is_uffd(int dir, const char *name)
 	       memcmp(text, link, sizeof(link)) == 0;
 }
 
-// A program with one of its own may be about to register the same memory.
-static bool has_own(const struct target *target)
+// Nothing was ever done with it.
+static bool is_idle(const struct target *target, int number)
+{
+	char path[32], text[256];
+
+	error_format(path, sizeof(path), "fdinfo/%d", number);
+	if (procfs_read(target->proc_fd, path, text, sizeof(text)) <= 0)
+		return false;
+	const char *const api = strstr(text, "API:\taa:");
+
+	return api && api[strlen("API:\taa:")] == '0' && api[strlen("API:\taa:0")] == ':';
+}
+
+// -EBUSY: the target has a userfaultfd, and may be about to register the same memory. Else 0, and in
+// *left the number of an idle one, or -1.
+static int find_uffds(const struct target *target, int *left)
 {
 	struct procfs_dir dir guard(procfs_closedir);
 	const char *name;
 
+	*left = -1;
 	if (procfs_opendir(&dir, target->proc_fd, "fd") < 0)
-		return true;
-	while ((name = procfs_readdir(&dir)))
-		if (is_uffd(dir.fd, name))
-			return true;
-	return false;
+		return -EBUSY;
+	while ((name = procfs_readdir(&dir))) {
+		const int number = (int)procfs_number(name, 10, NULL);
+
+		if (!is_uffd(dir.fd, name))
+			continue;
+		if (*left >= 0 || !is_idle(target, number))
+			return -EBUSY;
+		*left = number;
+	}
+	return 0;
+}
+
+// What a killed dumper has left is taken over. A program that makes one uses it at once, so one that
+// stays idle is nobody else's.
+static int find_left(const struct target *target, int *left)
+{
+	const struct timespec moment = { .tv_nsec = MOMENT_NS };
+	int before;
+	int ret = find_uffds(target, &before);
+
+	*left = -1;
+	if (ret < 0 || before < 0)
+		return ret;
+	sys_call(SYS_ppoll, NULL, 0, &moment, NULL, 0);
+	ret = find_uffds(target, left);
+	return ret == 0 && *left >= 0 && *left != before ? -EBUSY : ret;
 }
 
 struct fetch {
 	struct track *track;
 	const struct arch_remote *facts;
+	int left;       // by an earlier dumper; or -1
 	int64_t theirs; // its number in the target, or why there is none
 	int ours;
 };
 
+static bool still_left(void *arg)
+{
+	const struct fetch *const fetch = arg;
+
+	return fetch->left < 0 || is_idle(fetch->track->target, fetch->left);
+}
+
 // The number is in the target's table for some ten microseconds. Killed in between, the dumper
-// leaves it there: a descriptor that nothing is registered with.
+// leaves it there, idle: nothing is registered with it. The next one takes that.
 static int fetch_uffd(void *arg, struct remote *remote)
 {
 	struct fetch *const fetch = arg;
 	const uint64_t flags[6] = { (uint32_t)UFFD_FLAGS };
 
-	fetch->theirs = errand_call(remote, fetch->facts->nr.userfaultfd, flags);
+	fetch->theirs = fetch->left >= 0 ?
+				fetch->left :
+				errand_call(remote, fetch->facts->nr.userfaultfd, flags);
 	if (fetch->theirs < 0)
 		return remote->lost ? -ESRCH : 0;
 	fetch->ours = (int)sys_call(SYS_pidfd_getfd, fetch->track->target->pidfd,
 				    (int)fetch->theirs, 0);
 	const uint64_t args[6] = { (uint64_t)fetch->theirs };
 
-	return errand_call(remote, fetch->facts->nr.close, args) < 0 && remote->lost ? -ESRCH : 0;
+	const int64_t closed = errand_call(remote, fetch->facts->nr.close, args);
+
+	// One that stays there must stay idle, to be known again.
+	if (closed < 0) {
+		guard_close(&fetch->ours);
+		fetch->theirs = closed;
+	}
+	return remote->lost ? -ESRCH : 0;
 }
 
 static int fetch_from_target(struct track *track, struct coresnap_error *err)
 {
 	struct target target = *track->target;
-	struct fetch fetch = { .track = track, .ours = -1 };
+	struct fetch fetch = { .track = track, .ours = -EBUSY, .left = track->left };
 
 	target.mem_fd = -1;
 	target.arch = target_arch_of_exe(track->target);
@@ -151,6 +207,7 @@ static int fetch_from_target(struct track *track, struct coresnap_error *err)
 				 .strict_timeouts = track->strict_timeouts,
 				 .calls = calls,
 				 .n_calls = 2,
+				 .needed = still_left,
 				 .work = fetch_uffd,
 				 .arg = &fetch };
 	const int ret = errand_run(&errand, err);
@@ -176,7 +233,7 @@ int track_uffd_possible(struct track *track, struct coresnap_error *err)
 		return error_set(err, CORESNAP_E_FAILED, -ret,
 				 "the kernel cannot track writes by a userfaultfd (%s)",
 				 error_errno_name(-ret));
-	if (has_own(track->target))
+	if (find_left(track->target, &track->left) < 0)
 		return error_set(err, CORESNAP_E_FAILED, EBUSY,
 				 "process %d uses a userfaultfd of its own, or its descriptors cannot "
 				 "be seen",

@@ -105,6 +105,7 @@ PROGRAMS = {
         Program(name="core_subject", sources=(TESTS / "core_subject.c",)),
         Program(name="calls", sources=(CALLS,)),
         Program(name="world", sources=(C_PROGRAMS / "world.c",)),
+        Program(name="writers", sources=(C_PROGRAMS / "writers.c",)),
         # Its coroutine's stack has no room for the loader, which binds calls at their first use.
         Program(name="hard", sources=(C_PROGRAMS / "hard.c",), flags=("-Wl,-z,now",)),
         Program(name="hostile", sources=(C_PROGRAMS / "hostile.c",), native_only=True),

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+// A program that writes all the time, by laws that tell of a core whether its bytes are all of one
+// instant. See test_precopy.py.
+//
+//   journal   step s writes s to the ledger, then to page hash(s) of one area, then of another
+//   tide      fills an area with the number of the round, says so; discards it, says so
+//   nomad     moves an area from place to place, unmaps it now and then, says where it is
+//   parent    forks children that write to all of it, too, and end
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE    4096u
+#define PAGES   2048u
+#define BALLAST ((size_t)66 << 20)
+
+// What the threads say of themselves; each is written by one of them alone.
+struct ledger {
+	volatile unsigned long step;
+	volatile unsigned long tide;  // 4r+1: all pages are r; 4r+3: there is none
+	volatile unsigned long nomad; // its address, or 0 while it moves
+};
+
+static struct ledger *ledger;
+static uint8_t *first, *second, *tide_area;
+
+static uint8_t *map(size_t size)
+{
+	uint8_t *const at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				 -1, 0);
+
+	if (at == MAP_FAILED)
+		abort();
+	return at;
+}
+
+static unsigned long page_of(unsigned long step)
+{
+	return ((uint32_t)step * 2654435761u) >> 21;
+}
+
+static void put(uint8_t *area, unsigned long page, unsigned long value)
+{
+	*(volatile unsigned long *)(area + page * PAGE) = value;
+}
+
+static void *journal(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		const unsigned long step = ledger->step + 1;
+
+		ledger->step = step;
+		put(first, page_of(step), step);
+		put(second, page_of(step), step);
+		// So that passes over it come to an end.
+		if (step % 64 == 0)
+			usleep(500);
+	}
+	return NULL;
+}
+
+static void *tide(void *arg)
+{
+	(void)arg;
+	for (unsigned long round = 1;; round++) {
+		ledger->tide = 4 * round;
+		for (unsigned long page = 0; page < PAGES; page++)
+			put(tide_area, page, round);
+		ledger->tide = 4 * round + 1;
+		usleep(3000);
+		ledger->tide = 4 * round + 2;
+		madvise(tide_area, (size_t)PAGES * PAGE, MADV_DONTNEED);
+		ledger->tide = 4 * round + 3;
+		usleep(3000);
+	}
+	return NULL;
+}
+
+static void *nomad(void *arg)
+{
+	const size_t size = 64 * PAGE;
+	uint8_t *at = map(size);
+
+	(void)arg;
+	for (unsigned long round = 0;; round++) {
+		uint8_t *const next = map(size);
+
+		for (unsigned long page = 0; page < 64; page++)
+			put(at, page, 1000 + page);
+		ledger->nomad = (unsigned long)at;
+		usleep(1000);
+		ledger->nomad = 0;
+		at = mremap(at, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, next);
+		if (at == MAP_FAILED)
+			abort();
+		if (round % 3)
+			continue;
+		munmap(at, size);
+		at = map(size);
+	}
+	return NULL;
+}
+
+static void *parent(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		const pid_t child = fork();
+
+		if (child == 0) {
+			for (unsigned long page = 0; page < PAGES; page++)
+				put(first, page, 0);
+			_exit(0);
+		}
+		if (child > 0)
+			waitpid(child, NULL, 0);
+		usleep(5000);
+	}
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	void *(*const works[])(void *) = { journal, tide, nomad, parent };
+	uint8_t *const ballast = map(BALLAST);
+	char line[64];
+
+	ledger = (struct ledger *)map(PAGE);
+	first = map((size_t)PAGES * PAGE);
+	second = map((size_t)PAGES * PAGE);
+	tide_area = map((size_t)PAGES * PAGE);
+	for (size_t at = 0; at < BALLAST; at += PAGE)
+		ballast[at] = 1;
+	for (size_t i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
+		pthread_t thread;
+
+		// Named are those that shall not work.
+		if (argc > 1 && strchr(argv[1], "jtnp"[i]))
+			continue;
+		if (pthread_create(&thread, NULL, works[i], NULL) != 0)
+			return 1;
+	}
+	puts("ready");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		if (strncmp(line, "layout", 6) == 0)
+			printf("%llu %llu %llu %llu %u\n", (unsigned long long)(uintptr_t)ledger,
+			       (unsigned long long)(uintptr_t)first,
+			       (unsigned long long)(uintptr_t)second,
+			       (unsigned long long)(uintptr_t)tide_area, PAGE);
+		else
+			puts("pong");
+		fflush(stdout);
+	}
+	return 0;
+}

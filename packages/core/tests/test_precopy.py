@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A core whose memory was copied ahead is of one instant, and the same as any other.
+
+programs/writers.c writes all the time by laws that a core of two instants would break.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import living
+import pytest
+from living import WIDTHS, Subject, needs_root
+from toolchain import Width
+
+import coresnap
+from coresnap import Core, Method
+from lab.longform import PRECOPIES
+
+pytestmark = pytest.mark.host
+
+PAGES = 2048
+Start = Callable[..., Subject]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start writers; ``idle`` names those that shall not work."""
+    with contextlib.ExitStack() as stack:
+
+        def start_one(idle: str = "", *, width: Width = Width.NATIVE) -> Subject:
+            # The kernel writes into the area of restartable sequences whenever a thread has been
+            # stopped: no two cores would be the same.
+            still = ("env", "GLIBC_TUNABLES=glibc.pthread.rseq=0")
+            return stack.enter_context(Subject(*still, living.program("writers", width), idle))
+
+        yield start_one
+
+
+@pytest.fixture(autouse=True)
+def can_track() -> None:
+    """Skip where the kernel tracks no writes."""
+    with Subject(living.program("world")) as subject:
+        check = {each.method: each for each in coresnap.doctor(subject.pid).methods}
+        error = check[Method.PRECOPY].error
+    if error is not None:
+        pytest.skip(f"no precopy here: {error}")
+
+
+def dump(subject: Subject, to: Path, method: str = "precopy", *more: str) -> dict[str, object]:
+    done = living.run_tool("-m", method, "--json", *more, "-f", "-o", to, str(subject.pid))
+    assert done.returncode == 0, done.stderr
+    said: dict[str, object] = json.loads(done.stdout)
+    return said
+
+
+class Memory:
+    """What a core has of a program's areas."""
+
+    def __init__(self, core: Core, layout: str, width: Width) -> None:
+        self.core = core
+        self.ledger, self.first, self.second, self.tide, self.page = map(int, layout.split())
+        self.word = "<Q" if width is Width.NATIVE and struct.calcsize("P") == 8 else "<I"
+
+    def words(self, address: int, count: int) -> list[int]:
+        """The first word of so many pages."""
+        data = self.core.read(address, count * self.page)
+        return [struct.unpack_from(self.word, data, at * self.page)[0] for at in range(count)]
+
+    def said(self) -> tuple[int, int, int]:
+        """Step, tide and nomad."""
+        data = self.core.read(self.ledger, 24)
+        step, tide, nomad = struct.unpack_from("<3" + self.word[1], data)
+        return step, tide, nomad
+
+
+def page_of(step: int) -> int:
+    return (step * 2654435761 & 0xFFFFFFFF) >> 21
+
+
+def journal(last: int) -> dict[int, int]:
+    """The last step of each page that had one, of all up to this."""
+    found: dict[int, int] = {}
+    for step in range(last, 0, -1):
+        found.setdefault(page_of(step), step)
+        if len(found) == PAGES:
+            break
+    return found
+
+
+def expect_one_instant(memory: Memory) -> None:
+    step, tide, nomad = memory.said()
+    first, second = (memory.words(at, PAGES) for at in (memory.first, memory.second))
+    # The step may have been said and not be done, or done in the first area only.
+    ends = [
+        [journal(done).get(page, 0) for page in range(PAGES)] for done in (step, max(step - 1, 0))
+    ]
+    assert first in ends, "the first area is not of the instant that the ledger says"
+    assert second in ends, "the second area is not of the instant that the ledger says"
+    assert first == ends[0] or second == ends[1], "the second area is ahead of the first"
+    level, state = divmod(tide, 4)
+    if state in (1, 3):
+        assert set(memory.words(memory.tide, PAGES)) == {level if state == 1 else 0}
+    if nomad:
+        assert memory.words(nomad, 64) == [1000 + page for page in range(64)]
+
+
+@pytest.mark.parametrize("idle", ["", "np"], ids=["all", "journal-tide"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> None:
+    subject = start(idle, width=width)
+    layout = subject.ask("layout")
+    before = living.footprint(subject.pid)
+    for _ in range(PRECOPIES // 5 if idle else PRECOPIES):
+        said = dump(subject, tmp_path / "core")
+        assert said["method"] == "precopy"
+        with Core(tmp_path / "core") as core:
+            expect_one_instant(Memory(core, layout, width))
+    assert subject.ask("ping") == "pong"
+    if "p" in idle:
+        living.until_undisturbed(subject, before)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_path: Path) -> None:
+    """Of a program that does not run between the dumps."""
+    subject = start("jtnp", width=width)
+    cores = {}
+    for method in ("stop", "precopy", "fork", "precopy"):
+        path = tmp_path / method
+        dump(subject, path, method)
+        with Core(path) as core:
+            cores[method] = {
+                mapping.start: (mapping.end, core.read(mapping.start, mapping.filesz))
+                for mapping in core.maps
+                if mapping.filesz == mapping.end - mapping.start and mapping.path is None
+            }
+    assert len(cores["stop"]) > 3
+    assert cores["precopy"] == cores["stop"] == cores["fork"]
+
+
+def test_auto_takes_it_for_a_large_target(start: Start, tmp_path: Path) -> None:
+    large = start("jtnp")
+    assert dump(large, tmp_path / "core", "auto")["method"] == "precopy"
+    with Subject(living.program("world")) as small:
+        assert dump(small, tmp_path / "core", "auto")["method"] != "precopy"
+
+
+@needs_root
+def test_a_target_with_a_userfaultfd_is_left_to_another_method(tmp_path: Path) -> None:
+    with Subject(living.program("hostile")) as subject:
+        if (said := subject.ask("userfault")) != "ok":
+            pytest.skip(said)
+        before = living.footprint(subject.pid)
+        done = living.run_tool("-m", "precopy", "-o", tmp_path / "core", str(subject.pid))
+        assert done.returncode == 1
+        assert "userfaultfd of its own" in done.stderr
+        assert not (tmp_path / "core").exists()
+        living.until_undisturbed(subject, before)
