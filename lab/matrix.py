@@ -10,6 +10,8 @@ from lab.architectures import ARCHITECTURES, ARM, ARM64, COMPAT, X86_32, X86_64
 from lab.longform import FULL, HOLDS
 
 METHODS = ("stop", "fork")
+PRECOPY_METHOD = "precopy"
+"""Of the machines whose kernels track writes, see methods()."""
 LIVEDUMP_METHOD = "livedump"
 """The kernel's own, of the guests in LIVEDUMP. Its rows are held by tests of their own."""
 WIDTHS = ("x86-64", "x86-32")
@@ -321,6 +323,16 @@ class Row:
     def whole(self) -> bool:
         """Whether its cores have all that the scenario tells of itself."""
         return not self.scenario.core_limit
+
+
+def methods(row: Row) -> tuple[str, ...]:
+    """The methods that dump it. Of soft-dirty bits x86-64 has some, of userfaultfds others, too."""
+    tracks = (
+        row.guest is None
+        or row.guest.architecture == X86_64.name
+        or (row.guest.architecture == ARM64.name and row.guest.kernel == NEXT)
+    )
+    return (*METHODS, PRECOPY_METHOD) if tracks else METHODS
 
 
 def kernels(architecture: str) -> tuple[str, ...]:

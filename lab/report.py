@@ -25,7 +25,7 @@ from lab.cache import Cache
 from lab.guest import emulator
 from lab.guest.errors import QemuMissing
 from lab.host.outcomes import COMPARISON, HOST, Noted
-from lab.matrix import GUESTS, LIVEDUMP_METHOD, METHODS, SCENARIOS
+from lab.matrix import GUESTS, LIVEDUMP_METHOD, METHODS, PRECOPY_METHOD, SCENARIOS
 from lab.rules import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +47,7 @@ MEANING = {
 """What can become of a cell, the best first."""
 _STYLES = {SAME: "green", TRUE: "green", LIMIT: "yellow", IMPOSSIBLE: "dim", NOT_RUN: "dim"}
 _SHORT = {NOT_RUN: "–"}
+_OF_SOME = (PRECOPY_METHOD, LIVEDUMP_METHOD)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Report:
             if (result.machine, result.row) == (machine, row)
         }
         each = {method: have.get(method, NOT_RUN) for method in METHODS}
-        each |= {method: word for method, word in have.items() if method == LIVEDUMP_METHOD}
+        each |= {method: word for method, word in have.items() if method in _OF_SOME}
         if len(set(each.values())) == 1:
             return each[METHODS[0]]
         return ", ".join(f"{method} {word}" for method, word in each.items())

@@ -23,7 +23,7 @@ import pytest
 from lab.host import kept, record
 from lab.host.hold import Hold
 from lab.host.limits import KNOWN
-from lab.matrix import METHODS, Row
+from lab.matrix import Row, methods
 from lab.resume import PASSED_BEFORE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -168,7 +168,7 @@ class Outcomes:
                 "machine": row.guest.name if row.guest else HOST,
                 "row": row.name.removeprefix(f"{row.guest.name}/" if row.guest else ""),
                 "scenario": row.scenario.name,
-                "methods": [method] if method else list(METHODS),
+                "methods": [method] if method else list(methods(row)),
                 "test": getattr(item, "originalname", item.name),
             }
             if report.failed:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.host.kept import file_name
-from lab.matrix import METHODS, ROWS
+from lab.matrix import ROWS, methods
 from lab.rules import RULES, Cell
 
 
@@ -45,7 +45,7 @@ def rules(directory: Path, cell: str) -> dict[str, int]:
 
 def cells() -> dict[str, Cell]:
     """Every cell of the matrix by name."""
-    every = (Cell(row=row, method=method) for row in ROWS for method in METHODS)
+    every = (Cell(row=row, method=method) for row in ROWS for method in methods(row))
     return {cell.name: cell for cell in every}
 
 

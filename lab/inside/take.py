@@ -21,7 +21,7 @@ from typing import Any
 
 from lab.inside import dumper, system
 from lab.inside.process import DEADLINE, Impossible, Observation, Process
-from lab.matrix import METHODS, NOBODY, Row
+from lab.matrix import NOBODY, Row, methods
 
 SHM = Path("/dev/shm")
 
@@ -197,7 +197,10 @@ def take(
         record = Record(facts=process.facts)
         record.observations.append(("before", process.observe()))
         began = time.monotonic()
-        for method, taken in {**(first or {}), **{each: ours(each) for each in METHODS}}.items():
+        for method, taken in {
+            **(first or {}),
+            **{each: ours(each) for each in methods(row)},
+        }.items():
             try:
                 record.dumps[method] = taken(process)
             except dumper.DumpFailed as error:

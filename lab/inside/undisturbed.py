@@ -12,7 +12,7 @@ from typing import Any
 from lab.inside import take
 from lab.inside.dumper import Dump
 from lab.inside.process import Observation, Process
-from lab.matrix import METHODS, Row
+from lab.matrix import Row, methods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,10 @@ class Aftermath:
 def repeat(row: Row, programs: take.Programs, where: Path, *, dumps: int) -> Aftermath:
     """Dump the row's scenario by all methods in turn, then let it finish. Raises as watch()."""
     core = where / "any.core"
-    methods = itertools.cycle(METHODS)
+    turns = itertools.cycle(methods(row))
 
     def dump(process: Process) -> Dump:
-        return take.dump(process, row, programs.dumper, core, next(methods))
+        return take.dump(process, row, programs.dumper, core, next(turns))
 
     return watch(row, programs, where, dump=dump, dumps=dumps)
 

@@ -10,6 +10,15 @@
 
 #include <coresnap.h>
 
+static int method_named(const char *name)
+{
+	int method = CORESNAP_METHOD_PRECOPY;
+
+	while (method > CORESNAP_METHOD_STOP && strcmp(name, coresnap_method_name(method)) != 0)
+		method--;
+	return method;
+}
+
 static void scenario_dump_self(char *line)
 {
 	static const char verb[] = "dump-self ";
@@ -26,7 +35,7 @@ static void scenario_dump_self(char *line)
 	const struct coresnap_output to = {.kind = CORESNAP_TO_PATH, .path = path, .fd = -1};
 	const struct coresnap_options options = {
 		.size = sizeof(options),
-		.method = strcmp(method, "fork") == 0 ? CORESNAP_METHOD_FORK : CORESNAP_METHOD_STOP,
+		.method = method_named(method),
 	};
 	struct coresnap_result result = {.size = sizeof(result)};
 	struct coresnap_error error;

@@ -9,20 +9,29 @@ import pytest
 
 from lab.host import compare, record, truth
 from lab.host.hold import Hold
-from lab.matrix import METHODS, ROWS
+from lab.matrix import ROWS, Row, methods
 
-HOLDS = [pytest.param(row, id=row.name) for row in ROWS]
-WHOLE = [param for param, row in zip(HOLDS, ROWS, strict=True) if row.whole]
-BY_KERNEL = [param for param, row in zip(HOLDS, ROWS, strict=True) if row.kernel_core and row.whole]
-COMPARED = [
-    param
-    for param, row in zip(HOLDS, ROWS, strict=True)
-    if row.kernel_core and row.scenario.compared
-]
+HOLDS = list(ROWS)
+WHOLE = [row for row in ROWS if row.whole]
+BY_KERNEL = [row for row in ROWS if row.kernel_core and row.whole]
+COMPARED = [row for row in ROWS if row.kernel_core and row.scenario.compared]
 
 
-@pytest.mark.parametrize("held", COMPARED, indirect=True)
-@pytest.mark.parametrize("method", METHODS)
+def by_rows(rows: list[Row]) -> list[object]:
+    """Each row."""
+    return [pytest.param(row, id=row.name) for row in rows]
+
+
+def by_methods(rows: list[Row]) -> list[object]:
+    """Each row by each method."""
+    return [
+        pytest.param(row, method, id=f"{method}-{row.name}")
+        for row in rows
+        for method in methods(row)
+    ]
+
+
+@pytest.mark.parametrize(("held", "method"), by_methods(COMPARED), indirect=["held"])
 def test_core_equals_kernels(held: Hold, method: str, results: Path) -> None:
     comparison = held.context(method)
     verdict = compare.judge(comparison)
@@ -35,20 +44,18 @@ def test_core_equals_kernels(held: Hold, method: str, results: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("held", WHOLE, indirect=True)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("held", "method"), by_methods(WHOLE), indirect=["held"])
 def test_core_tells_the_truth(held: Hold, method: str) -> None:
     caller = held.facts["pid"] if held.row.itself else None
     found = truth.lies(held.ours(method), held.facts, moved=caller)
     assert not found, "\n".join(found[:40])
 
 
-SPARSE = [param for param, row in zip(HOLDS, ROWS, strict=True) if row.scenario.source == "sparse"]
+SPARSE = [row for row in ROWS if row.scenario.source == "sparse"]
 MEGABYTES = 32 << 20
 
 
-@pytest.mark.parametrize("held", SPARSE, indirect=True)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("held", "method"), by_methods(SPARSE), indirect=["held"])
 def test_holes_cost_nothing(held: Hold, method: str) -> None:
     assert method in held.record.dumps, held.record.failures[method]
     dump = held.record.dumps[method]
@@ -57,14 +64,14 @@ def test_holes_cost_nothing(held: Hold, method: str) -> None:
     assert held.record.elapsed < 60
 
 
-@pytest.mark.parametrize("held", BY_KERNEL, indirect=True)
+@pytest.mark.parametrize("held", by_rows(BY_KERNEL), indirect=True)
 def test_kernels_core_tells_the_truth(held: Hold) -> None:
     # A truth that the kernel's core contradicts is a mistake of the scenario.
     found = truth.lies(held.kernel, held.facts)
     assert not found, "\n".join(found[:40])
 
 
-@pytest.mark.parametrize("held", HOLDS, indirect=True)
+@pytest.mark.parametrize("held", by_rows(HOLDS), indirect=True)
 def test_scenario_is_undisturbed(held: Hold) -> None:
     assert held.record.answer.startswith("ok"), held.record.answer
     before = held.record.observations[0][1]
@@ -74,8 +81,7 @@ def test_scenario_is_undisturbed(held: Hold) -> None:
         assert not before.differences(after, growth_kib=growth), label
 
 
-@pytest.mark.parametrize("held", HOLDS, indirect=True)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("held", "method"), by_methods(HOLDS), indirect=["held"])
 def test_method_was_taken(held: Hold, method: str) -> None:
     assert method in held.record.dumps, held.record.failures[method]
     dump = held.record.dumps[method]

@@ -174,9 +174,11 @@ def test_run_notes_its_cells_and_keeps_what_failed(tmp_path: Path, workers: str)
     assert judged == {
         "tls/x86-64:stop": "same",
         "tls/x86-64:fork": "differs",
+        "tls/x86-64:precopy": "true",
         "tls/x86-64:livedump": "true",
         "tls/x86-32:stop": "impossible",
         "tls/x86-32:fork": "impossible",
+        "tls/x86-32:precopy": "impossible",
         "fpu/x86-64:stop": "true",
         "fpu/x86-64:fork": "limit",
     }

@@ -21,7 +21,7 @@ from lab.longform import (
     TIMED_DUMPS,
     TIMEOUT,
 )
-from lab.matrix import METHODS, ONCE, STOCK, Row
+from lab.matrix import ONCE, STOCK, Row, methods
 
 TIMED = "blocked-timed"
 SOURCES = ("blocked", "threads", "signals", "altstack", "tls", "busy")
@@ -85,7 +85,7 @@ def test_dumper_says_what_it_did(row: Row, tools: hold.Tools) -> None:
         _place(row, tools) as (programs, where),
         take.started(row, programs, where, rseq=True) as process,
     ):
-        for method in METHODS:
+        for method in methods(row):
             core = where / f"{method}.core"
             done = take.dump(process, row, programs.dumper, core, method)
             _check_result(done, len(process.tids()))
