@@ -94,4 +94,6 @@ def _crashes(fields: dict[str, Any]) -> str:
 
 def _order(methods: list[str]) -> str:
     text = ", then ".join(methods)
-    return f"{text}; stop before fork if the process is small" if "fork" in methods else text
+    sizes = ["stop first if the process is small"] if "fork" in methods else []
+    sizes += ["precopy only if it is large"] if "precopy" in methods else []
+    return "; ".join([text, ", ".join(sizes)]) if sizes else text
