@@ -18,7 +18,7 @@
 //   D: stops one thread for the time of munmap
 //
 // Dies D at any time: the kernel kills G, or, before EXITKILL was set, lets G run into exit_group.
-// H reaps it and ends; T keeps one page.
+// H reaps it and ends; T keeps one page, which the next dump by fork takes and unmaps (copy_page.c).
 //
 // H is let go of early because T's parent could not reap T while a thread of it is traced. H shares
 // T's cwd and root, lest it pin what T has left. G shares nothing but the descriptors, and those
@@ -61,35 +61,10 @@ enum {
 	LINKS,
 };
 
-#define QUIET_GAP (1u << 20)
-
 #define BIRTH_NS 5000000000u
 // A fork of 1 GiB of 4 KiB pages takes 25 ms; forty times that. It may hang when a userfaultfd
 // reports forks to a thread that is stopped.
 #define FORK_NS_PER_GIB 1000000000u
-
-// A program may unmap what it has unmapped before, holes and all, and in a hole of its own the
-// kernel likes to put a page: H would lose its stack, and the program its life. So the page lies
-// where nobody else maps: in the middle of what is free below the first mapping, as below the
-// executable; or else in the largest gap, out of the way of the heap from below and of mmap from
-// above. 0: wherever the kernel likes.
-static uint64_t quiet_place(const struct maps *maps, uint64_t size)
-{
-	uint64_t largest = 0, place = 0;
-
-	if (maps->n && maps->list[0].start >= QUIET_GAP)
-		return maps->list[0].start / 2 / size * size;
-	for (size_t i = 1; i < maps->n; i++) {
-		const uint64_t end = maps->list[i - 1].end, gap = maps->list[i].start - end;
-
-		// That one is the kernel's, and so is what lies below it.
-		if (gap <= largest || mapping_named(&maps->list[i], "[vsyscall]"))
-			continue;
-		largest = gap;
-		place = (end + gap / 4) / size * size;
-	}
-	return largest >= QUIET_GAP ? place : 0;
-}
 
 static void args_of_mmap(const struct arch_remote *facts, uint64_t place, uint64_t args[6])
 {
@@ -209,7 +184,8 @@ int copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *m
 				 "or the executable of process %d",
 				 target->pid);
 	}
-	copy->place = quiet_place(maps, target->arch->remote->map_size);
+	copy->place = copy_quiet_place(maps, target->arch->remote->map_size);
+	copy->left = copy_find_left(freeze, maps);
 	return copy->victim.seccomp ? check_filter(copy, freeze, err) : 0;
 }
 
@@ -233,10 +209,17 @@ static int call(struct remote *remote, int32_t nr, const uint64_t args[6], int64
 	return *result < 0 && *result >= -4095 ? (int)*result : 0;
 }
 
+// The chains follow the mark.
+static uint64_t chains_at(const struct copy *copy)
+{
+	return copy->page + sizeof(copy->mark);
+}
+
 static int write_chains(struct copy *copy, const struct remote *remote)
 {
 	const struct arch_remote *const facts = copy->target->arch->remote;
-	const size_t size = LINKS * remote_link_stride(remote);
+	const size_t lead = sizeof(copy->mark);
+	const size_t size = lead + LINKS * remote_link_stride(remote);
 	struct remote_link links[LINKS] = { 0 };
 	uint8_t *const buf = arena_alloc(remote->arena, size);
 
@@ -244,28 +227,41 @@ static int write_chains(struct copy *copy, const struct remote *remote)
 		return -ENOMEM;
 	if (size > facts->map_size / 2)
 		return -E2BIG;
-	fill_links(facts, links, copy->page, remote);
+	copy_make_mark(copy);
+	memcpy(buf, &copy->mark, lead);
+	fill_links(facts, links, chains_at(copy), remote);
 	for (size_t i = 0; i < LINKS; i++)
-		remote_put_link(remote, buf, i, &links[i]);
-	memcpy(copy->page_head, buf, sizeof(copy->page_head));
+		remote_put_link(remote, buf + lead, i, &links[i]);
 	STEP();
 	return target_write(copy->target, copy->page, buf, size);
 }
 
-static int map_page(struct copy *copy, struct remote *remote, struct coresnap_error *err)
+static int map_page(struct copy *copy, struct remote *remote)
 {
 	uint64_t args[6] = { 0 };
 	int64_t address;
 
+	if (copy->left) {
+		copy->page = copy->left;
+		return 0;
+	}
 	args_of_mmap(copy->target->arch->remote, copy->place, args);
 	int ret = remote_call(remote, copy->target->arch->remote->nr.mmap, args, &address, NULL);
 
 	// A 32-bit address may look like a negative number.
 	if (ret == 0 && address < 0 && address >= -4095)
 		ret = (int)address;
+	if (ret == 0)
+		copy->page = copy->target->arch->word == 4 ? (uint32_t)address : (uint64_t)address;
+	return ret;
+}
+
+static int make_page(struct copy *copy, struct remote *remote, struct coresnap_error *err)
+{
+	int ret = map_page(copy, remote);
+
 	if (ret < 0)
 		return injection_failed(copy, "mmap", ret, err);
-	copy->page = copy->target->arch->word == 4 ? (uint32_t)address : (uint64_t)address;
 	copy->page_size = copy->target->arch->remote->map_size;
 	ret = write_chains(copy, remote);
 	return ret < 0 ? injection_failed(copy, "writing to its memory", ret, err) : 0;
@@ -283,7 +279,8 @@ static void unmap_page(struct copy *copy, struct remote *remote)
 
 static int make_helper(struct copy *copy, struct remote *remote, struct coresnap_error *err)
 {
-	const uint64_t args[6] = { HELPER_FLAGS, remote_link_at(remote, copy->page, LINK_CLONE) };
+	const uint64_t args[6] = { HELPER_FLAGS,
+				   remote_link_at(remote, chains_at(copy), LINK_CLONE) };
 	int64_t result;
 	int ret = call(remote, copy->target->arch->remote->nr.clone, args, &result, &copy->helper);
 
@@ -397,7 +394,7 @@ int copy_create(struct copy *copy, struct freeze *freeze, struct coresnap_error 
 	if (ret < 0)
 		return injection_failed(copy, "preparing a thread", ret, err);
 	remember_victim(copy);
-	ret = map_page(copy, &remote, err);
+	ret = make_page(copy, &remote, err);
 	if (ret == 0)
 		ret = make_helper(copy, &remote, err);
 	if (ret < 0)

@@ -18,6 +18,13 @@
 #include "maps.h"
 #include "victim.h"
 
+// What the page begins with: known again by the dumper that made it, and by later ones.
+struct copy_mark {
+	char text[40];
+	uint64_t dumper, dumper_start; // its pid, and when it began, in clock ticks since boot
+	uint64_t made_ns;
+};
+
 struct copy {
 	struct target *target;
 	pid_t pid;            // G, as seen by the dumper; 0 when there is none
@@ -26,6 +33,7 @@ struct copy {
 	pid_t helper;         // H's tid; must not appear in the core
 	uint64_t page;        // the mapping that injection left in the target until copy_release()
 	uint64_t page_size;   // its size in bytes; must not appear in the core
+	uint64_t left; // such a page of a dumper that was killed, or 0; nor must that one
 	int oom_score;        // oom_score_adj that G gets, at best
 	bool oom_asked;       // it was asked for: without it there is no core
 	bool strict_timeouts; // as struct freeze has it; for the second stop in copy_release()
@@ -34,7 +42,7 @@ struct copy {
 	struct victim victim; // X; its thread is valid while the target is frozen
 	struct victim_memory memory;
 	uint64_t place;         // where the page is wished to be
-	uint8_t page_head[512]; // how the page begins, by which it is known again
+	struct copy_mark mark;
 	bool helper_traced;     // H has not been let go yet
 	bool own_child;         // G is a child of D itself (a process that dumps itself)
 };
@@ -56,7 +64,8 @@ int copy_unread_filter(pid_t tid, int ret, struct coresnap_error *err);
 
 // Can a copy be made of this frozen target? 0, or a negative errno with the reason and the remedy
 // in err (seccomp, no gadget, no room on any stack, shadow stacks…): then stop is the method.
-// Chooses the thread to inject, so it comes after restart_calls(). maps are the target's.
+// Chooses the thread to inject, so it comes after restart_calls(). maps are the target's, with what
+// smaps tells of them. Finds what a killed dumper has left: copy->left.
 int must_check copy_possible(struct copy *copy, struct freeze *freeze, const struct maps *maps,
 			     struct coresnap_error *err);
 

@@ -98,11 +98,7 @@ struct last_call {
 // Is the page still ours? After an execve it is gone, and something else may be there.
 static bool page_needed(void *arg)
 {
-	const struct copy *const copy = ((const struct last_call *)arg)->copy;
-	uint8_t head[sizeof(copy->page_head)];
-
-	return target_read(copy->target, copy->page, head, sizeof(head)) == sizeof(head) &&
-	       memcmp(head, copy->page_head, sizeof(head)) == 0;
+	return copy_has_mark(((const struct last_call *)arg)->copy);
 }
 
 static int make_last_call(void *arg, struct remote *remote)

@@ -186,6 +186,8 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 
 	if (ret < 0)
 		return ret;
+	if (job->copy.left)
+		snapmaps_forget(&job->snapshot, job->copy.left);
 	ret = mem_scan(mem, &job->snapshot, MEM_UNFORKABLE, err);
 	if (ret < 0)
 		return ret;

@@ -133,7 +133,7 @@ static void feed_vm_flags(struct mapping *m, const char *at, const char *end)
 	} known[] = {
 		{ "dd", MAPPING_DONTDUMP }, { "io", MAPPING_IO },         { "ht", MAPPING_HUGETLB },
 		{ "dc", MAPPING_DONTFORK }, { "wf", MAPPING_WIPEONFORK }, { "pf", MAPPING_PFN },
-		{ "mt", MAPPING_TAGGED },
+		{ "mt", MAPPING_TAGGED },   { "nr", MAPPING_NORESERVE },
 	};
 	bool shared = false;
 

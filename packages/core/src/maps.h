@@ -28,8 +28,9 @@ enum mapping_flag {
 	// MAP_SHARED of a file that was opened for reading only: 's' in maps, but VM_SHARED ("sh")
 	// is not set (do_mmap in mm/mmap.c), so the kernel's dumper takes it for private.
 	MAPPING_READ_SHARED = 1 << 13,
-	MAPPING_TAGGED = 1 << 14, // "mt", PROT_MTE: has tags besides its bytes
-	MAPPING_NEW = 1 << 15,    // nobody knows yet whether it is kept (snapmaps_precopied())
+	MAPPING_TAGGED = 1 << 14,    // "mt", PROT_MTE: has tags besides its bytes
+	MAPPING_NORESERVE = 1 << 15, // "nr"
+	MAPPING_NEW = 1 << 16,       // nobody knows yet whether it is kept (snapmaps_precopied())
 };
 
 struct mapping {

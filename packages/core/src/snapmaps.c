@@ -176,7 +176,7 @@ static void take_details(struct mapping *m, const struct mapping *from)
 {
 	const uint32_t details = MAPPING_DONTDUMP | MAPPING_IO | MAPPING_HUGETLB |
 				 MAPPING_DONTFORK | MAPPING_WIPEONFORK | MAPPING_PFN |
-				 MAPPING_READ_SHARED | MAPPING_TAGGED;
+				 MAPPING_READ_SHARED | MAPPING_TAGGED | MAPPING_NORESERVE;
 
 	m->flags = (m->flags & ~details) | (from->flags & details);
 	m->anonymous = from->anonymous;
@@ -208,6 +208,16 @@ int snapmaps_unforkable(struct snapshot *s, const struct target *target,
 			select_mapping(m, s->filter, s->page_size, target);
 	}
 	return 0;
+}
+
+void snapmaps_forget(struct snapshot *s, uint64_t start)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < s->maps.n; i++)
+		if (s->maps.list[i].start != start)
+			s->maps.list[kept++] = s->maps.list[i];
+	s->maps.n = kept;
 }
 
 int snapmaps_from_copy(struct snapshot *s, const struct target *image, struct coresnap_error *err)

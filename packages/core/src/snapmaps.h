@@ -28,6 +28,9 @@ int must_check snapmaps_unforkable(struct snapshot *snapshot, const struct targe
 				   const struct snapshot_options *options,
 				   struct coresnap_error *err);
 
+// Takes the mapping that starts there off the list: it is not the target's own.
+void snapmaps_forget(struct snapshot *snapshot, uint64_t start);
+
 // After the pause: the rest, from the copy. Marks MAPPING_LOST what turns out to be missing there.
 int must_check snapmaps_from_copy(struct snapshot *snapshot, const struct target *image,
 				  struct coresnap_error *err);

@@ -42,7 +42,7 @@ static int make(struct target *target, struct freeze *freeze, struct copy *copy,
 	ret = freeze_stop(freeze, 5000000000, err);
 	coresnap_step();
 	if (ret == 0)
-		ret = maps_read(&maps, target->proc_fd, "maps", err);
+		ret = maps_read(&maps, target->proc_fd, "smaps", err);
 	if (ret < 0)
 		return ret;
 	restart_calls(freeze);

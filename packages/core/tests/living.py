@@ -188,6 +188,12 @@ def threads(pid: int) -> set[int]:
     return {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
+def mappings(pid: int) -> set[str]:
+    """The lines of /proc/PID/maps but for the stack's and the heap's, which grow."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line for line in lines if not line.endswith(("[stack]", "[heap]"))}
+
+
 def parent(pid: int | str) -> int:
     """The parent's id; 0 for a process that is gone."""
     try:

@@ -102,6 +102,20 @@ class Target:
         assert self.process.returncode == 0 or (excused and lines)
 
 
+def driver(width: Width = Width.NATIVE) -> Path:
+    """The program that copies."""
+    return living.program("copy_driver", width)
+
+
+def drive(
+    pid: int, kill_at: int = 0, *, width: Width = Width.NATIVE
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the driver of a width, killed at a step (0: not at all)."""
+    environment = os.environ | {"CORESNAP_KILL_AT": str(kill_at)}
+    argv = [str(driver(width)), str(pid)]
+    return subprocess.run(argv, env=environment, capture_output=True, timeout=DEADLINE)
+
+
 Start = Callable[..., Target]
 
 

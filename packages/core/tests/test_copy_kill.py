@@ -22,7 +22,7 @@ import living
 import pytest
 import targets
 from living import WIDTHS, needs_compat
-from targets import KINDS, Start, Target
+from targets import KINDS, Start, Target, drive
 from toolchain import NATIVE, Width
 
 from lab.architectures import ARM64
@@ -39,25 +39,13 @@ def start() -> Iterator[Start]:
         yield start_one
 
 
-def driver(width: Width = Width.NATIVE) -> Path:
-    """The program that copies."""
-    return living.program("copy_driver", width)
-
-
-def drive(
-    target: Target, kill_at: int = 0, *, width: Width = Width.NATIVE
-) -> subprocess.CompletedProcess[bytes]:
-    """Run the driver of a width, killed at a step (0: not at all)."""
-    environment = os.environ | {"CORESNAP_KILL_AT": str(kill_at)}
-    argv = [str(driver(width)), str(target.pid)]
-    return subprocess.run(argv, env=environment, capture_output=True, timeout=DEADLINE)
-
-
 @contextmanager
 def held_copy(target: Target) -> Iterator[tuple[int, int]]:
     """The pids of a settled copy and of its helper thread."""
     with subprocess.Popen(
-        [str(driver()), str(target.pid), "hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [str(targets.driver()), str(target.pid), "hold"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -75,7 +63,7 @@ def test_the_target_notices_nothing(width: Width, kind: str, start: Start) -> No
     target = start(kind, width=width)
     pages = target.pages()
     for _ in range(3):
-        ran = drive(target)
+        ran = drive(target.pid)
         assert ran.returncode == 0, ran.stderr.decode()
         target.expect_clean()
     assert target.pages() == pages
@@ -122,13 +110,20 @@ def killed(width: Width, kind: str, *more: object) -> object:
 
 
 def kill_at(steps: range, target: Target, kind: str, *, width: Width) -> int:
-    """Kill a dumper of that width at steps of its way, until it comes to its end. Returns that."""
+    """Kill a dumper of that width at steps of its way, until it comes to its end. Returns that.
+
+    What one leaves of memory the next takes, and takes away.
+    """
+    before = living.mappings(target.pid)
     for step in steps:
-        ran = drive(target, step, width=width)
+        ran = drive(target.pid, step, width=width)
         assert ran.returncode in (0, -signal.SIGKILL), (step, ran.stderr.decode())
         target.expect_clean()
+        left = living.mappings(target.pid)
         if ran.returncode == 0:
+            assert left == before, step
             break
+        assert (before - left, len(left - before) < 2) == (set(), True), (step, left - before)
     # The kernel ends this one by EINTR when a thread stops, and only the dumper makes it restart:
     # killed before that, it leaves the EINTR behind (docs/pausing.md).
     target.finish(excused=r"epoll_wait\b.*\(errno 4\)" if kind == "epoll" else None)
@@ -152,7 +147,7 @@ def test_killed_again_within_the_same_call(width: Width, start: Start) -> None:
     # From the second stop on, the thread is in restart_syscall(2).
     target = start("nanosleep", width=width, threads=1)
     for step in range(1, 120):
-        ran = drive(target, step)
+        ran = drive(target.pid, step)
         assert ran.returncode in (0, -signal.SIGKILL), (step, ran.stderr.decode())
     target.expect_clean()
     target.finish()
@@ -179,7 +174,7 @@ def test_a_stopped_target_stays_stopped(width: Width, start: Start) -> None:
     target = start("nanosleep", width=width)
     target.process.send_signal(signal.SIGSTOP)
     os.waitpid(target.pid, os.WUNTRACED)
-    ran = drive(target)
+    ran = drive(target.pid)
     assert ran.returncode == 0, ran.stderr.decode()
     assert target.leftovers() == ""
     assert "State:\tT" in Path(f"/proc/{target.pid}/status").read_text()
@@ -236,7 +231,7 @@ def test_a_filter_that_allows_it(start: Start) -> None:
         pytest.skip("reading a seccomp filter takes root")
     # The calls of the copy itself need not be allowed: here chroot and prctl.
     target = start("nanosleep", before=seccomp_filter([NUMBERS.chroot, NUMBERS.prctl]))
-    ran = drive(target)
+    ran = drive(target.pid)
     assert ran.returncode == 0, ran.stderr.decode()
     target.expect_clean()
     target.finish()
@@ -244,7 +239,7 @@ def test_a_filter_that_allows_it(start: Start) -> None:
 
 def test_a_filter_that_kills_for_it_is_refused(start: Start) -> None:
     target = start("nanosleep", threads=1, before=seccomp_filter([NUMBERS.clone]))
-    ran = drive(target)
+    ran = drive(target.pid)
     assert ran.returncode == 1
     assert b"seccomp" in ran.stderr
     target.expect_clean()
@@ -255,7 +250,7 @@ def test_no_room_for_a_mapping(start: Start) -> None:
     target = start("nanosleep")
     size = int(Path(f"/proc/{target.pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(target.pid, resource.RLIMIT_AS, (size, size))
-    ran = drive(target)
+    ran = drive(target.pid)
     assert ran.returncode == 1
     assert b"mmap: ENOMEM" in ran.stderr
     target.expect_clean()

@@ -176,13 +176,14 @@ static void details(void)
 			 "Swap:                  4 kB\n"
 			 "SwapPss:              99 kB\n"
 			 "ProtectionKey:         0\n"
-			 "VmFlags: rd wr sh mr mw me ms dd io ht dc wf pf mt \n");
+			 "VmFlags: rd wr sh mr mw me ms dd io ht dc wf pf mt nr \n");
 	m = &maps.list[0];
 	CHECK_EQ(m->resident, 12 * 1024);
 	CHECK_EQ(m->anonymous, 12 * 1024);
 	CHECK_EQ(m->flags, MAPPING_READ | MAPPING_WRITE | MAPPING_SHARED | MAPPING_DONTDUMP |
 				   MAPPING_IO | MAPPING_HUGETLB | MAPPING_DONTFORK |
-				   MAPPING_WIPEONFORK | MAPPING_PFN | MAPPING_TAGGED);
+				   MAPPING_WIPEONFORK | MAPPING_PFN | MAPPING_TAGGED |
+				   MAPPING_NORESERVE);
 	// Shared, but of a file that was opened for reading: no "sh".
 	maps = no_maps();
 	feed_text(&maps, "1000-9000 r--s 00000000 00:05 7 /x\nVmFlags: rd mr me ms \n");
@@ -229,7 +230,7 @@ static void recorded_zoo(void)
 		{ 0x2001f000, MAPPING_ESCAPED, 0, "/back\nslash" },
 		{ 0x20021000, MAPPING_SHARED | MAPPING_DELETED, 0, "/memfd:mem (deleted)" },
 		{ 0x20023000, 0, PAGE, "/dev/zero" },
-		{ 0x40000000, MAPPING_HUGETLB | MAPPING_DELETED, 0, "/anon_hugepage (deleted)" },
+		{ 0x40000000, MAPPING_HUGETLB | MAPPING_DELETED | MAPPING_NORESERVE, 0, "(deleted)" },
 	};
 	static const char *const files[] = { "x86-64.smaps", "i386.smaps", "arm64.smaps",
 					     "arm.smaps" };

@@ -167,6 +167,35 @@ static void do_page(void)
 	printf("%llu\n", (unsigned long long)(uintptr_t)at);
 }
 
+// Memory of its own at an address that is free: filled and without a reservation, or neither.
+static uint8_t *own;
+static size_t size_of_own;
+
+static long do_own(const char *address, const char *size, int filled)
+{
+	void *const at = (void *)(uintptr_t)strtoull(address, NULL, 16);
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+
+	size_of_own = strtoul(size, NULL, 10);
+	own = mmap(at, size_of_own, PROT_READ | PROT_WRITE, flags | (filled ? MAP_NORESERVE : 0),
+		   -1, 0);
+	if (own != at)
+		return -1;
+	if (filled)
+		memset(own, 0x5a, size_of_own);
+	return 0;
+}
+
+// How many bytes of it are as they should be.
+static long look_at_own(const char *byte)
+{
+	long whole = 0;
+
+	for (size_t i = 0; i < size_of_own; i++)
+		whole += own[i] == strtoul(byte, NULL, 16);
+	return whole;
+}
+
 // A mapping with holes, which later ones would fall into: smaller gaps above it are filled before.
 static uint8_t *holes;
 static const size_t size_of_holes = 1 << 20;
@@ -248,6 +277,12 @@ static void obey(const char *what, const char *how, const char *how_much)
 		answer(do_map(how, how_much));
 	else if (strcmp(what, "page") == 0)
 		do_page();
+	else if (strcmp(what, "fill-own") == 0)
+		answer(do_own(how, how_much, 1));
+	else if (strcmp(what, "map-own") == 0)
+		answer(do_own(how, how_much, 0));
+	else if (strcmp(what, "own") == 0)
+		answer_number(look_at_own(how));
 	else if (strcmp(what, "holes") == 0)
 		answer(do_holes());
 	else if (strcmp(what, "unmap-holes") == 0)
