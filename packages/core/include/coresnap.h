@@ -176,7 +176,9 @@ struct coresnap_options {
 	/* Bytes of memory that stop may use; 0: an eighth of MemAvailable. In any case no more than
 	 * half of what the caller's control group has left. */
 	uint64_t stage_budget;
-	uint64_t stop_timeout_ns; /* how long to wait for threads to stop; 0: one second */
+	/* How long to wait for threads to stop; 0: one second. Threads that have stopped wait a
+	 * twentieth of it for one that sleeps uninterruptibly. */
+	uint64_t stop_timeout_ns;
 	coresnap_progress_fn progress;
 	void *progress_arg;
 	struct coresnap_skip *skips; /* caller's array for what is left out, or NULL */

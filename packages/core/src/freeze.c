@@ -22,8 +22,11 @@
 // A program that makes threads faster than we find them ends here.
 #define MAX_PASSES 64
 
-// How late a caller's wish to give up may be noticed.
-#define CANCEL_LATENCY_NS 20000000u
+// How often is looked what those do that have not stopped, and whether the caller gives up.
+#define ROUND_NS 10000000u
+
+// By this the stop timeout is divided for a thread that hangs while others have stopped for it.
+#define GRACE_PART 20
 
 void freeze_init(struct freeze *freeze, struct target *target, struct arena *arena)
 {
@@ -191,22 +194,16 @@ static enum thread_state without_news(int err)
 	return err == -ESRCH || err == -ECHILD ? THREAD_GONE : THREAD_MISSED;
 }
 
-// Waits until one thread has stopped for us; hands over the signals that arrive meanwhile.
-static void collect_thread(struct freeze *freeze, struct thread *thread)
+// Waits until one thread has stopped for us; hands over the signals that arrive meanwhile. At until
+// it is left as it is.
+static void collect_thread(struct freeze *freeze, struct thread *thread, uint64_t until)
 {
 	for (;;) {
 		int status;
-		const uint64_t soon = sys_now_ns() + CANCEL_LATENCY_NS;
-		const int ret = freeze_wait(thread->tid,
-					    soon < freeze->deadline_ns ? soon : freeze->deadline_ns,
-					    &status);
+		const int ret = freeze_wait(thread->tid, until, &status);
 
-		if (ret == 0 && sys_now_ns() < freeze->deadline_ns && !cancelled(freeze))
-			continue;
-		if (ret == 0) {
-			thread->state = THREAD_MISSED;
+		if (ret == 0)
 			return;
-		}
 		if (ret < 0 || !WIFSTOPPED(status)) {
 			thread->state = ret < 0 ? without_news(ret) : THREAD_GONE;
 			return;
@@ -226,6 +223,53 @@ static void collect_thread(struct freeze *freeze, struct thread *thread)
 	}
 }
 
+// Waits for those that have not stopped, all in all until then. How many are left?
+static size_t collect_seized(struct freeze *freeze, size_t from, uint64_t until)
+{
+	size_t left = 0;
+
+	for (size_t i = from; i < freeze->n_threads; i++) {
+		if (freeze->threads[i].state == THREAD_SEIZED)
+			collect_thread(freeze, &freeze->threads[i], until);
+		left += freeze->threads[i].state == THREAD_SEIZED;
+	}
+	return left;
+}
+
+// Has it been in one and the same uninterruptible sleep for as long as the others shall wait for it?
+// One that waits for a disk comes out of it, if only to go to sleep again.
+static bool hangs(const struct freeze *freeze, struct thread *thread)
+{
+	struct procfs_status status;
+	char path[32];
+
+	error_format(path, sizeof(path), "task/%d/status", thread->tid);
+	if (procfs_read_status(freeze->target->proc_fd, path, &status) < 0 || status.state != 'D') {
+		thread->seen_ns = 0;
+		return false;
+	}
+	if (thread->seen_ns && thread->switches == status.switches)
+		return sys_now_ns() - thread->seen_ns >= freeze->grace_ns;
+	thread->switches = status.switches;
+	thread->seen_ns = sys_now_ns();
+	return false;
+}
+
+// Gives up those that hang, or all. As long as none has stopped, none waits for them.
+static void give_up(struct freeze *freeze, size_t from, bool all)
+{
+	bool stopped = false;
+
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		stopped |= freeze->threads[i].state == THREAD_STOPPED;
+	for (size_t i = from; i < freeze->n_threads; i++) {
+		struct thread *const thread = &freeze->threads[i];
+
+		if (thread->state == THREAD_SEIZED && (all || (stopped && hangs(freeze, thread))))
+			thread->state = THREAD_MISSED;
+	}
+}
+
 static void stop_seized(struct freeze *freeze, size_t from)
 {
 	for (size_t i = from; i < freeze->n_threads; i++) {
@@ -235,9 +279,14 @@ static void stop_seized(struct freeze *freeze, size_t from)
 			restart_look_again(freeze, &freeze->threads[i]);
 		sys_call(SYS_ptrace, PTRACE_INTERRUPT, freeze->threads[i].tid, 0, 0);
 	}
-	for (size_t i = from; i < freeze->n_threads; i++)
-		if (freeze->threads[i].state == THREAD_SEIZED)
-			collect_thread(freeze, &freeze->threads[i]);
+	for (;;) {
+		const uint64_t soon = sys_now_ns() + ROUND_NS;
+		const uint64_t deadline = freeze->deadline_ns;
+
+		if (collect_seized(freeze, from, soon < deadline ? soon : deadline) == 0)
+			return;
+		give_up(freeze, from, sys_now_ns() >= deadline || cancelled(freeze));
+	}
 }
 
 int freeze_too_late(const struct target *target, struct coresnap_error *err)
@@ -323,6 +372,7 @@ int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_erro
 {
 	freeze->began_ns = sys_now_ns();
 	freeze->deadline_ns = freeze->began_ns + timeout_ns;
+	freeze->grace_ns = timeout_ns / GRACE_PART;
 	const int ret = stop_all(freeze, err);
 
 	// Also if that failed: what has stopped goes on as if it had not.

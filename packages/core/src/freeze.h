@@ -25,7 +25,7 @@
 enum thread_state {
 	THREAD_SEIZED, // attached, running or on its way to stop
 	THREAD_STOPPED,
-	THREAD_MISSED, // did not stop before the deadline (uninterruptible sleep, vfork)
+	THREAD_MISSED, // did not stop in time (uninterruptible sleep, vfork)
 	THREAD_GONE,   // exited meanwhile
 };
 
@@ -37,6 +37,8 @@ struct thread {
 	bool changed;       // gregs_out differs from gregs
 	int signal;         // that it has stopped for since, and takes when it is detached
 	struct restart_sleep *sleep; // what restart_look() saw; NULL: nothing
+	uint64_t switches;  // how often it had gone to sleep when it was first seen in state D
+	uint64_t seen_ns;   // and when that was; 0: it was not
 	uint64_t sigmask;   // PTRACE_GETSIGMASK at the stop
 	uint16_t gregs_len; // bytes in gregs
 	// The general registers exactly as PTRACE_GETREGSET gave them at the stop (orig_ax and a
@@ -52,7 +54,7 @@ struct freeze {
 	size_t n_threads, cap_threads;
 	uint64_t began_ns; // first PTRACE_INTERRUPT
 	uint64_t ended_ns; // last PTRACE_DETACH; 0 while frozen
-	uint64_t deadline_ns;
+	uint64_t deadline_ns, grace_ns;
 	// A wait with a finite timeout is left to fail with EINTR instead of starting anew.
 	bool strict_timeouts;
 	const int *cancel; // becomes non-zero when the caller gives up; may be NULL
@@ -69,7 +71,7 @@ int must_check freeze_seize(struct freeze *freeze, struct coresnap_error *err);
 int must_check freeze_too_late(const struct target *target, struct coresnap_error *err);
 
 // Stops every thread within timeout_ns, also those born meanwhile; those that do not stop are left
-// THREAD_MISSED. Sets target->arch and fills gregs and sigmask of each stopped thread.
+// THREAD_MISSED. What has stopped waits a twentieth of it for one that sleeps uninterruptibly. Sets target->arch and fills gregs and sigmask of each stopped thread.
 int must_check freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_error *err);
 
 // Gives each thread that is changed its gregs_out, which it then has even if the dumper is killed

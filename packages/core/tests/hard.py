@@ -28,6 +28,8 @@ MIB = 1 << 20
 LONELY = 64321
 """A user who has no other processes."""
 THREADS = 5000 if FULL else 500
+SLOW_THREADS = 20
+"""Of the program's mode "slow-threads"."""
 SHORT = 0.2 * PATIENCE  # seconds, in which a thread stops that can
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 HUGE_PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
@@ -167,20 +169,21 @@ def in_vfork(place: Place, mode: str) -> Hard:
     return hard
 
 
-def reads_hung_file(place: Place, mode: str) -> Hard:
-    """All of it, or one thread of it, waits for a file system that does not answer."""
+def reads_hung_file(place: Place, mode: str, *, hanging: int = 1) -> Hard:
+    """All of it, or so many threads of it, wait for a file system that does not answer."""
     file = place.stack.enter_context(HungFile(place.directory / "slow"))
     subject = place.start(mode, file.path)
     # Not even SIGKILL ends such a read.
     place.stack.callback(file.let_go)
-    assert file.asked.wait(DEADLINE), "the server was asked for nothing"
+    until(subject.pid, lambda: file.hanging() == hanging)
     hard = Hard(subject=subject, pid=subject.pid, timeout=SHORT, wake=file.let_go)
     if mode == "slow-thread":
-        hard.checks.append(lambda: _comes_to(subject, 1))
+        hard.checks.append(lambda: comes_to(subject, 1))
     return hard
 
 
-def _comes_to(subject: Subject, rounds: int) -> None:
+def comes_to(subject: Subject, rounds: int) -> None:
+    """Wait until it has come so far."""
     while subject.number("rounds") < rounds:
         pass
 

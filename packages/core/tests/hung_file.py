@@ -34,11 +34,10 @@ _MNT_DETACH = 2
 
 
 class HungFile:
-    """A mounted file; ``asked`` is set when a read of it hangs, ``let_go`` answers that by "x"."""
+    """A mounted file of which each read hangs until ``let_go`` answers it by "x"."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.asked = threading.Event()
         self._held: list[int] = []
         self._libc = ctypes.CDLL(None, use_errno=True)
         try:
@@ -54,6 +53,10 @@ class HungFile:
         self._end, self._ended = os.pipe()
         self._server = threading.Thread(target=self._serve, daemon=True)
         self._server.start()
+
+    def hanging(self) -> int:
+        """How many reads hang."""
+        return len(self._held)
 
     def let_go(self) -> None:
         """Answer what hangs."""
@@ -71,7 +74,6 @@ class HungFile:
             _, operation, unique, *_ = _REQUEST.unpack_from(request)
             if operation == _READ:
                 self._held.append(unique)
-                self.asked.set()
             elif operation == _INIT:
                 init = struct.pack("<IIIIHHI", _MAJOR, _MINOR, 0, 0, 1, 1, 4096)
                 self._answer(unique, init)

@@ -29,7 +29,7 @@ import pytest
 from hard import Hard, Place
 from toolchain import Width
 
-from coresnap import pause
+from coresnap import Core, pause
 from coresnap.errors import Code
 from lab.patience import DEADLINE
 
@@ -194,7 +194,7 @@ def expect_pause(range_ms: list[float], came: dict[str, Any]) -> None:
     least, most = range_ms
     assert 0 < least < most
     waits = came["missed"] > 0
-    assert (least >= pause.STOP_TIMEOUT_MS) == waits
+    assert (least >= pause.HUNG_MS[0]) == waits
 
 
 def expect_unharmed(row: Row, target: Hard, before: living.Footprint) -> None:
@@ -207,6 +207,32 @@ def expect_unharmed(row: Row, target: Hard, before: living.Footprint) -> None:
     for check in target.checks:
         check()
     assert target.subject.ask("check") == "ok"
+
+
+@living.needs_root
+@pytest.mark.parametrize("method", ["fork", "stop"])
+def test_threads_that_hang_do_not_hold_the_others_until_the_stop_timeout(
+    method: str, tmp_path: Path
+) -> None:
+    """Nor does one wait after the other: they would take longer than the program may."""
+    with a_place() as place:
+        target = hard.reads_hung_file(place, "slow-threads", hanging=hard.SLOW_THREADS)
+        before = living.footprint(target.pid)
+        core = tmp_path / "core"
+        done = living.run_tool(
+            *("-m", method, "-q", "-o", core, "--json"),
+            *("--stop-timeout", str(1.1 * DEADLINE), str(target.pid)),
+        )
+        assert done.returncode == int(Code.INCOMPLETE), done.stderr
+        told = json.loads(done.stdout)
+        assert (told["threads"], told["missed"]) == (1, hard.SLOW_THREADS)
+        with Core(core) as opened:
+            assert [thread.tid for thread in opened.threads] == [target.pid]
+        hard.until(target.pid, lambda: living.footprint(target.pid) == before)
+        assert target.wake is not None
+        target.wake()
+        hard.comes_to(target.subject, hard.SLOW_THREADS)
+        assert target.subject.ask("check") == "ok"
 
 
 @living.needs_root

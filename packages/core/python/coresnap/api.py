@@ -69,7 +69,8 @@ def dump(
     ``undumpable``: dump also what the kernel would refuse to dump (setuid, PR_SET_DUMPABLE 0).
     ``stage_budget``: bytes of memory that method stop may take; an eighth of what is available,
     and in any case no more than half of what this control group has left.
-    ``stop_timeout``: seconds to wait for threads to stop; one second.
+    ``stop_timeout``: seconds to wait for threads to stop; one second. For one that sleeps
+    uninterruptibly, when others have stopped, a twentieth of it.
     ``max_size``: the core has so many bytes at most; the result's whole_size is what it would have.
     ``keep``: what of it is kept then, the file's beginning or the smaller segments.
     ``core_limit``: bytes as the kernel counts them against RLIMIT_CORE; at least a page.

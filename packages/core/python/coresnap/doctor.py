@@ -168,8 +168,8 @@ def _of_process(pid: int, load: pause.Load | None) -> list[str]:
     if load is not None and 0 < load.stuck < load.threads:
         notes.append(
             f"{load.stuck} of its {load.threads} threads sleep uninterruptibly (state D, a file "
-            "system that hangs, or vfork): dumps wait for them until the stop timeout, and cores "
-            "lack their registers"
+            "system that hangs, or vfork): dumps wait for them for a twentieth of the stop "
+            "timeout, and cores lack their registers"
         )
     return notes
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from .result import Method
 
 _MIB = 1 << 20
-STOP_TIMEOUT_MS = 1000.0
-"""How long a dump waits for threads that do not stop, unless told otherwise."""
+HUNG_MS = (50.0, 80.0)
+"""How long a dump waits for threads that sleep uninterruptibly, unless told otherwise."""
 _FUSE_WAIT = "request_wait_answer"  # looks as if it could be interrupted, but cannot
 # Milliseconds, least and most.
 _FIXED = {Method.PRECOPY: (0.5, 3.0), Method.FORK: (0.5, 2.0), Method.STOP: (0.2, 2.0)}
@@ -87,8 +87,7 @@ def estimate(load: Load, method: Method) -> Pause:
             rest = copied - staged
             parts.append((_PER_MIB_WRITTEN, rest / _MIB, f"{_mib(rest)} to write out"))
     if load.stuck:
-        wait = (STOP_TIMEOUT_MS, STOP_TIMEOUT_MS)
-        parts.append((wait, 1, f"the stop timeout for {load.stuck} that will not stop"))
+        parts.append((HUNG_MS, 1, f"waiting for {load.stuck} that will not stop"))
     return Pause(
         least_ms=round(sum(rate[0] * amount for rate, amount, _ in parts), 1),
         most_ms=round(sum(rate[1] * amount for rate, amount, _ in parts), 1),

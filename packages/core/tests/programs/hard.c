@@ -400,7 +400,7 @@ static void *read_slow_file(void *arg)
 
 	if (fd < 0 || read(fd, &byte, 1) != 1 || byte != 'x')
 		failures++;
-	rounds++;
+	__atomic_add_fetch(&rounds, 1, __ATOMIC_RELAXED);
 	return arg;
 }
 
@@ -439,6 +439,12 @@ static void have_slow_thread(const char *more)
 	start(read_slow_file, NULL, 131072);
 }
 
+static void have_slow_threads(const char *more)
+{
+	for (int i = 0; i < 20; i++)
+		have_slow_thread(more);
+}
+
 static void wait_for_slow_file(const char *more)
 {
 	slow_file = more;
@@ -464,6 +470,7 @@ static const struct {
 	{ "no-fork", kill_forks, 0 },
 	{ "slow", wait_for_slow_file, 1 },
 	{ "slow-thread", have_slow_thread, 0 },
+	{ "slow-threads", have_slow_threads, 0 },
 	{ "small-stacks", have_small_stacks, 0 },
 	{ "strict", be_strict, 0 },
 	{ "threads", have_threads, 0 },
