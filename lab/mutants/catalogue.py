@@ -304,8 +304,8 @@ _MEMORY = (
     Mutant(
         name="pages that a copy has lost",
         file="maps.c",
-        search="(MAPPING_SHARED | MAPPING_DONTFORK | MAPPING_WIPEONFORK | MAPPING_HUGETLB);",
-        replacement="(MAPPING_SHARED | MAPPING_DONTFORK | MAPPING_HUGETLB);",
+        search="MAPPING_WIPEONFORK | MAPPING_HUGETLB);",
+        replacement="MAPPING_HUGETLB);",
         row="maps-zoo/x86-64",
         method="fork",
         judge=Judge.TRUTH,

@@ -240,10 +240,23 @@ bool mapping_named(const struct mapping *m, const char *name)
 // Shared pages go on changing, DONTFORK areas vanish, WIPEONFORK ones are zero, and a write of the
 // parent to a private huge page takes it away from the child when no other is free
 // (unmap_ref_private in mm/hugetlb.c).
+//
+// A file that was opened for reading is not among them: the mapping is what a private one of it is,
+// program text for one. The target cannot write through it, ever (VM_MAYWRITE is not set), and whoever
+// writes to the file otherwise is not held up by our stop, nor by the kernel's own dump. But such
+// memory in no file of a disk is there to be written to by somebody else, and where it has holes can
+// be seen by the page tables alone, which a copy does not have of it.
 bool mapping_unforkable(const struct mapping *m)
 {
-	return m->flags &
-	       (MAPPING_SHARED | MAPPING_DONTFORK | MAPPING_WIPEONFORK | MAPPING_HUGETLB);
+	const bool as_private = (m->flags & MAPPING_READ_SHARED) && !mapping_diskless(m);
+
+	return m->flags & ((as_private ? 0u : MAPPING_SHARED) | MAPPING_DONTFORK |
+			   MAPPING_WIPEONFORK | MAPPING_HUGETLB);
+}
+
+bool mapping_diskless(const struct mapping *m)
+{
+	return (m->flags & MAPPING_SHARED) && m->dev_major == 0;
 }
 
 // always_dump_vma(): the gate and special mappings with a name ([vdso], [vvar], [vvar_vclock],

@@ -66,6 +66,10 @@ int must_check maps_read(struct maps *maps, int proc_fd, const char *file,
 bool mapping_has_file(const struct mapping *mapping);
 bool mapping_named(const struct mapping *mapping, const char *name);
 
+// Is it shared memory that lives in no file of a disk: an anonymous mapping, a memfd, a SysV segment,
+// tmpfs? The block device of these is one without a driver.
+bool mapping_diskless(const struct mapping *mapping);
+
 // Does a fork not carry it over as it is now?
 bool mapping_unforkable(const struct mapping *mapping);
 

@@ -158,13 +158,6 @@ static bool is_anonymous(const struct mapping *m)
 	return mapping_has_file(m) ? mapping_named(m, "/dev/zero") : m->anonymous != 0;
 }
 
-// Memory that lives in no file of a disk: shared anonymous mappings, memfd, SysV segments, tmpfs.
-// Its block device is one without a driver.
-static bool is_shared_memory(const struct mapping *m)
-{
-	return (m->flags & MAPPING_SHARED) && m->dev_major == 0;
-}
-
 // Shared memory whose holes nobody can tell us: a page that was never written cannot be told from
 // one that only another process has mapped, and reading it would make it, in the target, for good.
 // What the target has mapped in is taken; the rest is told.
@@ -199,7 +192,7 @@ int mem_scan_mapping(struct mem *mem, const struct snapshot *s, const struct map
 		if (ret == 0 || ret == -ENOMEM)
 			return ret;
 		// What is swapped out is not mapped in either: then only reading tells.
-		if (is_shared_memory(m) && m->anonymous == 0)
+		if (mapping_diskless(m) && m->anonymous == 0)
 			return scan_shared_memory(&scan, s, m, pagemap);
 	}
 	if (is_anonymous(m))

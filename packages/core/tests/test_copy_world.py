@@ -267,6 +267,44 @@ def resident(pid: int) -> int:
     return int(living.status(pid, "VmRSS").split()[0]) << 10
 
 
+PRIVATE_OF_FILES, SHARED_OF_FILES = 1 << 2, 1 << 3  # of coredump_filter
+
+
+def dump_with_a_file(subject: Subject, file: Path, mode: str, core: Path) -> tuple[int, str]:
+    """Dump a target with a shared mapping of 4 MiB of which 1 MiB may be copied in the pause."""
+    content = b"".join(i.to_bytes(4096, "little") for i in range(1024))
+    file.write_bytes(content)
+    address = subject.number("file", file, mode)
+    done = living.run_tool(
+        *("-m", "fork", "-q", "-f", "-o", core, "--stage-budget", str(MIB)),
+        *("--filter", hex(PRIVATE_OF_FILES | SHARED_OF_FILES), str(subject.pid)),
+    )
+    if done.returncode == 0:
+        with Core(core) as opened:
+            assert opened.read(address, len(content)) == content
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_file_that_was_opened_for_reading_is_not_copied_in_the_pause(
+    start: Start, tmp_path: Path, width: Width
+) -> None:
+    if os.major(tmp_path.stat().st_dev) == 0:
+        pytest.skip("temporary files are on no disk here")
+    file, core = tmp_path / "file", tmp_path / "core"
+    assert dump_with_a_file(start(width=width), file, "r", core) == (0, "")
+    code, told = dump_with_a_file(start(width=width), file, "rw", core)
+    assert (code, "stage budget" in told) == (1, True)
+
+
+def test_shared_memory_is_copied_in_the_pause_although_it_was_opened_for_reading(
+    start: Start, tmp_path: Path
+) -> None:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        code, told = dump_with_a_file(start(), Path(file.name), "r", tmp_path / "core")
+    assert (code, "stage budget" in told) == (1, True)
+
+
 @pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
 def test_a_dump_populates_nothing_of_a_sparse_gibibyte(
     start: Start, tmp_path: Path, method: str

@@ -133,6 +133,28 @@ static void parts(void)
 	}
 }
 
+// A fork carries over what is shared, but was opened for reading, if it is a file of a disk.
+static void forkable(void)
+{
+	static const struct {
+		uint32_t flags, dev_major;
+		bool unforkable;
+	} rows[] = {
+		{ 0, 8, false },
+		{ MAPPING_SHARED, 8, true },
+		{ MAPPING_SHARED | MAPPING_READ_SHARED, 8, false },
+		{ MAPPING_SHARED | MAPPING_READ_SHARED, 0, true },
+		{ MAPPING_SHARED | MAPPING_READ_SHARED | MAPPING_DONTFORK, 8, true },
+		{ MAPPING_SHARED | MAPPING_READ_SHARED | MAPPING_HUGETLB, 8, true },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct mapping m = { .flags = rows[i].flags, .dev_major = rows[i].dev_major };
+
+		CHECK_EQ(mapping_unforkable(&m), rows[i].unforkable);
+	}
+}
+
 // A hole of shared memory stays one.
 static void shared_with_holes(void)
 {
@@ -418,6 +440,7 @@ static const struct check_case cases[] = {
 	CASE(anonymous),
 	CASE(what_is_never_read),
 	CASE(parts),
+	CASE(forkable),
 	CASE(shared_with_holes),
 	CASE(private_file),
 	CASE(dev_zero),

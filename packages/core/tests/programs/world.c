@@ -157,6 +157,19 @@ static long do_map(const char *mib, const char *pages)
 	return 0;
 }
 
+// A shared mapping of a whole file that is opened as it is told: its address.
+static long long do_file(const char *path, const char *mode)
+{
+	const int write = strcmp(mode, "rw") == 0;
+	const int fd = open(path, write ? O_RDWR : O_RDONLY);
+	const off_t size = lseek(fd, 0, SEEK_END);
+	void *const at = mmap(NULL, (size_t)size, write ? PROT_READ | PROT_WRITE : PROT_READ,
+			      MAP_SHARED, fd, 0);
+
+	close(fd);
+	return at == MAP_FAILED ? -1 : (long long)(uintptr_t)at;
+}
+
 // The address of one page, with the same byte in all of it.
 static void do_page(void)
 {
@@ -277,6 +290,8 @@ static void obey(const char *what, const char *how, const char *how_much)
 		answer(do_map(how, how_much));
 	else if (strcmp(what, "page") == 0)
 		do_page();
+	else if (strcmp(what, "file") == 0)
+		printf("%lld\n", do_file(how, how_much));
 	else if (strcmp(what, "fill-own") == 0)
 		answer(do_own(how, how_much, 1));
 	else if (strcmp(what, "map-own") == 0)
