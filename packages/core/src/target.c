@@ -62,6 +62,37 @@ static int open_handles(struct target *target, struct coresnap_error *err)
 	return 0;
 }
 
+// The name of another process, for a message: it may hold anything.
+static void read_name(pid_t pid, char *name, size_t size)
+{
+	char path[32];
+
+	error_format(path, sizeof(path), "/proc/%d/comm", pid);
+	if (procfs_read(AT_FDCWD, path, name, size) <= 0)
+		error_format(name, size, "?");
+	for (; *name; name++) {
+		if (name[0] == '\n' && !name[1])
+			*name = '\0';
+		else if (*name < ' ' || *name > '~')
+			*name = '?';
+	}
+}
+
+static int check_traced(pid_t pid, pid_t tracer, struct coresnap_error *err)
+{
+	char name[32];
+
+	if (tracer == 0)
+		return 0;
+	read_name(tracer, name, sizeof(name));
+	error_remedy(err, "Have that detach first (in gdb by: detach; strace -p by Ctrl-C), or have it "
+			  "write the core (in gdb by: generate-core-file)");
+	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
+			 "process %d is traced by process %d (%s); a process has one tracer at a "
+			 "time",
+			 pid, tracer, name);
+}
+
 static int check_kind(const struct target *target, const struct procfs_status *status,
 		      const struct procfs_stat *stat, struct coresnap_error *err)
 {
@@ -88,15 +119,7 @@ static int check_kind(const struct target *target, const struct procfs_status *s
 				 "process %d is a zombie: it has exited and has no memory any more",
 				 pid);
 	}
-	if (status->tracer) {
-		error_remedy(err, "Detach that debugger (or strace) first");
-		return error_set(
-			err, CORESNAP_E_NOT_PERMITTED, EPERM,
-			"process %d is traced by process %d; a process has one tracer at a "
-			"time",
-			pid, status->tracer);
-	}
-	return 0;
+	return check_traced(pid, status->tracer, err);
 }
 
 // struct pidfd_info of include/uapi/linux/pidfd.h, up to coredump_mask (Linux kernel commit

@@ -49,6 +49,8 @@ class Row:
     make: Callable[[Place], Hard]
     fork: tuple[str, ...] = (WORKS,)
     stop: tuple[str, ...] = (WORKS,)
+    says: str = ""
+    """Part of what is said of it."""
     root: bool = False
     still: bool = True
     """Has it the same threads all the time?"""
@@ -77,8 +79,9 @@ ROWS = [
     Row(name="no-fork-unprivileged", make=partial(hard.of_nobody, mode="no-fork"),
         fork=REFUSED, root=True),
     simple("strict", fork=REFUSED),
-    Row(name="strace", make=hard.under_strace, fork=FORBIDDEN, stop=FORBIDDEN),
-    Row(name="gdb", make=hard.under_gdb, fork=FORBIDDEN, stop=FORBIDDEN),
+    Row(name="strace", make=hard.under_strace, fork=FORBIDDEN, stop=FORBIDDEN,
+        says="(strace)"),
+    Row(name="gdb", make=hard.under_gdb, fork=FORBIDDEN, stop=FORBIDDEN, says="(gdb)"),
     Row(name="stopped", make=hard.stopped),
     Row(name="vfork", make=partial(hard.in_vfork, mode="vfork"), fork=LATE, stop=LATE),
     Row(name="vfork-thread", make=partial(hard.in_vfork, mode="vfork-thread"),
@@ -154,6 +157,7 @@ def expect_outcome(row: Row, dumps: dict[str, Any]) -> None:
     assert dumps["fork"]["error"] in row.fork
     assert dumps["stop"]["error"] in row.stop
     assert dumps["auto"]["error"] in (*row.fork, *row.stop)
+    assert row.says in dumps["fork"].get("what", "")
     if WORKS in row.stop and row.stop == (WORKS,):
         assert dumps["auto"]["error"] == WORKS
 
