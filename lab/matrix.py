@@ -161,6 +161,7 @@ SCENARIOS = (
         compat=True,
         brief=True,
     ),
+    Scenario(name="dead-leader", source="dead_leader", widths=BOTH),
     Scenario(
         name="maps-zoo",
         source="maps_zoo",

@@ -42,6 +42,19 @@ static void check(long result, const char *what, pid_t tid)
 	}
 }
 
+// A main thread that has exited before the others stays as a zombie, and cannot be stopped.
+static int has_exited(const char *pid, const char *tid)
+{
+	char path[64], state = 0;
+	snprintf(path, sizeof(path), "/proc/%s/task/%.20s/stat", pid, tid);
+	FILE *file = fopen(path, "re");
+	check(file ? 0 : -1, path, 0);
+	if (fscanf(file, "%*[^)]) %c", &state) != 1)
+		state = 0;
+	fclose(file);
+	return state == 'Z';
+}
+
 static size_t list(const char *pid)
 {
 	char path[64];
@@ -50,7 +63,7 @@ static size_t list(const char *pid)
 	DIR *dir = opendir(path);
 	check(dir ? 0 : -1, path, 0);
 	for (struct dirent *entry; (entry = readdir(dir)) && n < MAX_THREADS;) {
-		if (entry->d_name[0] != '.')
+		if (entry->d_name[0] != '.' && !has_exited(pid, entry->d_name))
 			threads[n++].tid = (pid_t)strtol(entry->d_name, NULL, 10);
 	}
 	closedir(dir);

@@ -176,15 +176,21 @@ class Process(AbstractContextManager["Process"]):
 
     @property
     def proc(self) -> str:
-        """The process's directory in /proc."""
-        return f"/proc/{self.pid}"
+        """The process's directory in /proc, or a thread's if its main thread has exited."""
+        return f"/proc/{self.first}"
+
+    @property
+    def first(self) -> int:
+        """The main thread, or another if that has exited."""
+        return self.tids()[0]
 
     def tids(self) -> list[int]:
         """All threads that live now, ascending."""
-        return sorted(int(name) for name in os.listdir(f"{self.proc}/task"))
+        found = sorted(int(name) for name in os.listdir(f"/proc/{self.pid}/task"))
+        return found[1:] if self._state(self.pid) == "Z" else found
 
     def _state(self, tid: int) -> str:
-        return _read(f"{self.proc}/task/{tid}/stat").rpartition(") ")[2][0]
+        return _read(f"/proc/{self.pid}/task/{tid}/stat").rpartition(") ")[2][0]
 
     def _is_settled(self, tid: int, state: str) -> bool:
         if tid in self.facts["spins"] and state != "T":
@@ -249,11 +255,11 @@ class Process(AbstractContextManager["Process"]):
         self.settle()
 
     def abort(self, *, stopped: bool = False) -> int:
-        """Let the kernel write its core: SIGABRT to the leader. Returns the wait status.
+        """Let the kernel write its core: SIGABRT to the first thread. Returns the wait status.
 
         A process that is stopped takes no signal before SIGCONT, which comes after.
         """
-        if _libc.tgkill(self.pid, self.pid, int(signal.SIGABRT)) != 0:
+        if _libc.tgkill(self.pid, self.first, int(signal.SIGABRT)) != 0:
             raise OSError(ctypes.get_errno(), "tgkill")
         if stopped:
             os.kill(self.pid, signal.SIGCONT)

@@ -139,8 +139,8 @@ _PROCESS = (
     Mutant(
         name="the state of a process that sleeps",
         file="note.c",
-        search="struct layout_prpsinfo64 wide = { .sname = 'R',",
-        replacement="struct layout_prpsinfo64 wide = { .state = 1, .sname = 'S',",
+        search="sname = s->leaderless ? '.' : 'R', state = s->leaderless ? 8 : 0;",
+        replacement="sname = 'S', state = 1;",
         row="one-thread/x86-64",
         said=r"process\.pr_sname",
     ),

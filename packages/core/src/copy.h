@@ -33,7 +33,7 @@ struct copy {
 	pid_t helper;         // H's tid; must not appear in the core
 	uint64_t page;        // the mapping that injection left in the target until copy_release()
 	uint64_t page_size;   // its size in bytes; must not appear in the core
-	uint64_t left; // such a page of a dumper that was killed, or 0; nor must that one
+	uint64_t left;        // such a page of a dumper that was killed, or 0; nor must that one
 	int oom_score;        // oom_score_adj that G gets, at best
 	bool oom_asked;       // it was asked for: without it there is no core
 	bool strict_timeouts; // as struct freeze has it; for the second stop in copy_release()
@@ -41,10 +41,10 @@ struct copy {
 	struct gadgets gadgets;
 	struct victim victim; // X; its thread is valid while the target is frozen
 	struct victim_memory memory;
-	uint64_t place;         // where the page is wished to be
+	uint64_t place; // where the page is wished to be
 	struct copy_mark mark;
-	bool helper_traced;     // H has not been let go yet
-	bool own_child;         // G is a child of D itself (a process that dumps itself)
+	bool helper_traced; // H has not been let go yet
+	bool own_child;     // G is a child of D itself (a process that dumps itself)
 };
 
 // A copy that does not exist: copy_release() is safe on it.

@@ -32,10 +32,10 @@ enum thread_state {
 struct thread {
 	pid_t tid;
 	enum thread_state state;
-	bool other_mode;    // runs 32-bit code in a 64-bit process: its registers are not kept
-	bool group_stop;    // stopped by job control: goes back to that stop when detached
-	bool changed;       // gregs_out differs from gregs
-	int signal;         // that it has stopped for since, and takes when it is detached
+	bool other_mode; // runs 32-bit code in a 64-bit process: its registers are not kept
+	bool group_stop; // stopped by job control: goes back to that stop when detached
+	bool changed;    // gregs_out differs from gregs
+	int signal;      // that it has stopped for since, and takes when it is detached
 	struct restart_sleep *sleep; // what restart_look() saw; NULL: nothing
 	uint64_t switches;  // how often it had gone to sleep when it was first seen in state D
 	uint64_t seen_ns;   // and when that was; 0: it was not

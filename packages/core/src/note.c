@@ -142,10 +142,13 @@ static uint16_t id16(uint32_t id)
 	return id > UINT16_MAX ? 65534 : (uint16_t)id;
 }
 
-// The dumping thread is running in the kernel's core: state 0, 'R'.
+// The main thread is the one that dumps in the kernel's core, running: state 0, 'R'. If it has exited
+// it is in TASK_DEAD, which fill_psinfo() counts as state 8 and has no letter for.
 static int add_prpsinfo(struct notes *notes, const struct snapshot *s)
 {
-	struct layout_prpsinfo64 wide = { .sname = 'R',
+	const char sname = s->leaderless ? '.' : 'R', state = s->leaderless ? 8 : 0;
+	struct layout_prpsinfo64 wide = { .state = state,
+					  .sname = sname,
 					  .nice = s->nice,
 					  .flag = s->flags,
 					  .uid = s->uid,
@@ -154,7 +157,8 @@ static int add_prpsinfo(struct notes *notes, const struct snapshot *s)
 					  .ppid = s->ppid,
 					  .pgrp = s->pgrp,
 					  .sid = s->sid };
-	struct layout_prpsinfo32 narrow = { .sname = 'R',
+	struct layout_prpsinfo32 narrow = { .state = state,
+					    .sname = sname,
 					    .nice = s->nice,
 					    .flag = s->flags,
 					    .uid = id16(s->uid),

@@ -115,16 +115,42 @@ static void read_psargs(struct reader *r, uint64_t start, uint64_t end)
 			s->psargs[i] = ' ';
 }
 
+// What the main thread has of the process, also when it has exited: fill_psinfo() asks it.
+static int read_leader(struct reader *r)
+{
+	struct snapshot *s = r->snapshot;
+	char path[48], text[TEXT];
+	struct procfs_stat stat;
+
+	error_format(path, sizeof(path), "task/%d/status", r->target->pid);
+	const int ret = procfs_read_status(r->target->proc_fd, path, &r->status);
+
+	if (ret < 0)
+		return lost(r, "the status", -ret);
+	error_format(path, sizeof(path), "task/%d/stat", r->target->pid);
+	ssize_t n = procfs_read(r->target->proc_fd, path, text, sizeof(text));
+	if (n <= 0 || !procfs_parse_stat(text, &stat))
+		return lost(r, "the state", n ? (int)-n : ESRCH);
+	s->leaderless = r->target->stand_in != 0;
+	s->flags = stat.flags;
+	s->nice = (int8_t)stat.nice;
+	error_format(path, sizeof(path), "task/%d/comm", r->target->pid);
+	n = procfs_read(r->target->proc_fd, path, text, sizeof(text));
+	if (n > 1)
+		memcpy(s->fname, text, (size_t)n - 1 < 15 ? (size_t)n - 1 : 15);
+	return 0;
+}
+
 static int read_process(struct reader *r)
 {
 	struct snapshot *s = r->snapshot;
 	char text[TEXT];
 	struct procfs_stat stat;
-	const int ret = procfs_read_status(r->target->proc_fd, "status", &r->status);
+	const int ret = read_leader(r);
 
 	if (ret < 0)
-		return lost(r, "the status", -ret);
-	ssize_t n = procfs_read(r->target->proc_fd, "stat", text, sizeof(text));
+		return ret;
+	const ssize_t n = procfs_read(r->target->proc_fd, "stat", text, sizeof(text));
 	if (n <= 0 || !procfs_parse_stat(text, &stat))
 		return lost(r, "the state", n ? (int)-n : ESRCH);
 	s->pid = r->status.ns_depth ? r->status.ns_pid[r->status.ns_depth - 1] : r->target->pid;
@@ -133,14 +159,9 @@ static int read_process(struct reader *r)
 	s->sid = r->status.ns_sid;
 	s->uid = own_id(r, "uid_map", r->status.uid);
 	s->gid = own_id(r, "gid_map", r->status.gid);
-	s->flags = stat.flags;
-	s->nice = (int8_t)stat.nice;
 	s->cutime_ns = (uint64_t)stat.cutime * r->tick_ns;
 	s->cstime_ns = (uint64_t)stat.cstime * r->tick_ns;
 	read_psargs(r, stat.arg_start, stat.arg_end);
-	n = procfs_read(r->target->proc_fd, "comm", text, sizeof(text));
-	if (n > 1)
-		memcpy(s->fname, text, (size_t)n - 1 < 15 ? (size_t)n - 1 : 15);
 	return 0;
 }
 

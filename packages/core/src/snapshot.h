@@ -38,7 +38,8 @@ struct snapshot {
 	// Process ids in the target's pid namespace, user ids in its user namespace.
 	int32_t pid, ppid, pgrp, sid;
 	uint32_t uid, gid;
-	uint32_t flags; // PF_* of the main thread
+	uint32_t flags;  // PF_* of the main thread
+	bool leaderless; // which has exited
 	int8_t nice;
 	char fname[16];
 	char psargs[80];

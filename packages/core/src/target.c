@@ -85,8 +85,9 @@ static int check_traced(pid_t pid, pid_t tracer, struct coresnap_error *err)
 	if (tracer == 0)
 		return 0;
 	read_name(tracer, name, sizeof(name));
-	error_remedy(err, "Have that detach first (in gdb by: detach; strace -p by Ctrl-C), or have it "
-			  "write the core (in gdb by: generate-core-file)");
+	error_remedy(err,
+		     "Have that detach first (in gdb by: detach; strace -p by Ctrl-C), or have it "
+		     "write the core (in gdb by: generate-core-file)");
 	return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
 			 "process %d is traced by process %d (%s); a process has one tracer at a "
 			 "time",
@@ -98,7 +99,7 @@ static int check_kind(const struct target *target, const struct procfs_status *s
 {
 	const pid_t pid = target->pid;
 
-	if (status->tgid != pid) {
+	if (status->tgid != pid && !target->stand_in) {
 		error_remedy(err, "Give the process: %d", status->tgid);
 		return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH,
 				 "%d is a thread of process %d, not a process", pid, status->tgid);
@@ -107,13 +108,6 @@ static int check_kind(const struct target *target, const struct procfs_status *s
 		return error_set(err, CORESNAP_E_NO_PROCESS, EINVAL,
 				 "%d is a kernel thread: it has no memory of its own to dump", pid);
 	if (status->state == 'Z' || status->state == 'X') {
-		if (status->threads > 1) {
-			error_remedy(err, "gdb's gcore can dump it");
-			return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
-					 "the main thread of process %d has exited while others "
-					 "run; this is not supported yet",
-					 pid);
-		}
 		error_remedy(err, "Its parent %d has not collected its exit status", status->ppid);
 		return error_set(err, CORESNAP_E_NO_PROCESS, ESRCH,
 				 "process %d is a zombie: it has exited and has no memory any more",
@@ -135,6 +129,7 @@ struct pidfd_info {
 _Static_assert(sizeof(struct pidfd_info) == 72, "pidfd_info");
 #define PIDFD_GET_INFO_      _IOWR(0xff, 11, struct pidfd_info)
 #define PIDFD_INFO_COREDUMP_ (1u << 4)
+#define PIDFD_THREAD_        O_EXCL // for pidfd_open(2); since v6.9
 #define PIDFD_COREDUMP_USER_ (1u << 2)
 
 // Would the kernel write a core of it? The owner of /proc/PID/status is root instead of the
@@ -144,8 +139,12 @@ static bool dumpable(const struct target *target)
 {
 	struct pidfd_info info = { .mask = PIDFD_INFO_COREDUMP_ };
 	struct statx st;
+	const int thread guard(guard_close) =
+		target->stand_in ? (int)sys_call(SYS_pidfd_open, target->stand_in, PIDFD_THREAD_) :
+				   -1;
+	const int pidfd = target->stand_in ? thread : target->pidfd;
 
-	if (target->pidfd >= 0 && sys_call(SYS_ioctl, target->pidfd, PIDFD_GET_INFO_, &info) == 0 &&
+	if (pidfd >= 0 && sys_call(SYS_ioctl, pidfd, PIDFD_GET_INFO_, &info) == 0 &&
 	    (info.mask & PIDFD_INFO_COREDUMP_))
 		return info.coredump_mask & PIDFD_COREDUMP_USER_;
 	if (sys_statx(target->proc_fd, "status", 0, &st) < 0)
@@ -178,6 +177,36 @@ static void read_exe(const struct target *target, uint64_t *dev, uint64_t *inode
 	}
 }
 
+// When the main thread has exited while others run, its directory tells nothing of memory any more.
+// That of another thread does, in place of it: all but the thread's own state is the same there, and
+// it is found by its number although it is not listed.
+static void take_living_thread(struct target *target, struct procfs_status *status)
+{
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
+	const char *name;
+
+	if (status->state != 'Z' || status->threads < 2 ||
+	    procfs_opendir(&dir, target->proc_fd, "task") < 0)
+		return;
+	while ((name = procfs_readdir(&dir))) {
+		struct procfs_status found;
+		char path[32];
+
+		error_format(path, sizeof(path), "/proc/%s", name);
+		int fd guard(guard_close) = sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+
+		if (fd < 0 || procfs_read_status(fd, "status", &found) < 0 ||
+		    found.tgid != target->pid || found.state == 'Z' || found.state == 'X')
+			continue;
+		guard_close(&target->proc_fd);
+		target->proc_fd = fd;
+		target->stand_in = (pid_t)procfs_number(name, 10, NULL);
+		*status = found;
+		fd = -1;
+		return;
+	}
+}
+
 static int open_checked(struct target *target, unsigned int flags, struct coresnap_error *err)
 {
 	char text[TEXT];
@@ -189,6 +218,7 @@ static int open_checked(struct target *target, unsigned int flags, struct coresn
 		return ret;
 	if (procfs_read_status(target->proc_fd, "status", &status) < 0)
 		return gone(err, target->pid);
+	take_living_thread(target, &status);
 	if (procfs_read(target->proc_fd, "stat", text, sizeof(text)) <= 0 ||
 	    !procfs_parse_stat(text, &stat))
 		return gone(err, target->pid);

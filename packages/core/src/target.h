@@ -13,10 +13,11 @@
 #include "error.h"
 
 struct target {
-	pid_t pid;   // thread-group id in the caller's pid namespace
-	int pidfd;   // -1 where pidfd_open(2) is missing
-	int proc_fd; // directory /proc/PID
-	int mem_fd;  // /proc/PID/mem, opened after the first stop; -1 before
+	pid_t pid;      // thread-group id in the caller's pid namespace
+	int pidfd;      // -1 where pidfd_open(2) is missing
+	int proc_fd;    // directory /proc/PID, or /proc/TID of the stand-in
+	pid_t stand_in; // a thread that stands in for the main thread, which has exited; else 0
+	int mem_fd;     // /proc/PID/mem, opened after the first stop; -1 before
 	uint32_t uid, euid;
 	uint64_t starttime;          // field 22 of /proc/PID/stat
 	uint64_t exe_dev, exe_inode; // of /proc/PID/exe; 0 when we may not look

@@ -188,9 +188,10 @@ def comes_to(subject: Subject, rounds: int) -> None:
         pass
 
 
-def without_leader(place: Place) -> Hard:
+def without_leader(place: Place, *mode: str, user: int | None = None) -> Hard:
     """Its first thread has ended."""
-    hard = simple(place, "dead-leader")
+    subject = place.start("dead-leader", *mode, user=user)
+    hard = Hard(subject=subject, pid=subject.pid)
     until(hard.pid, lambda: living.status(hard.pid, "State")[0] == "Z")
     return hard
 

@@ -27,6 +27,7 @@ import hard
 import living
 import pytest
 from hard import Hard, Place
+from living import NOBODY
 from toolchain import Width
 
 from coresnap import Core, pause
@@ -95,7 +96,10 @@ ROWS = [
     Row(name="exiting", make=partial(hard.busy, mode="exiting"), still=False, widths=True),
     Row(name="frozen", make=hard.frozen, fork=LATE, stop=LATE, root=True),
     Row(name="frozen-2", make=hard.frozen_2, fork=REFUSED, root=True),
-    Row(name="dead-leader", make=hard.without_leader, fork=REFUSED, stop=REFUSED),
+    Row(name="dead-leader", make=hard.without_leader, widths=True),
+    Row(name="dead-leader-undumpable", make=lambda place: hard.without_leader(
+        place, "undumpable", user=NOBODY), fork=FORBIDDEN, stop=FORBIDDEN, root=True,
+        says="undumpable"),
     simple("coroutine", fork=REFUSED, widths=True),
     simple("alternate-stack", fork=REFUSED, widths=True),
     simple("small-stacks", widths=True),

@@ -50,11 +50,11 @@ class Load:
 
 def look(pid: int) -> Load | None:
     """What /proc tells of a process; None if it tells nothing."""
-    text = _read(f"/proc/{pid}/status")
-    sizes = {name: int(size) << 10 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)}
-    if "VmPTE" not in sizes:
-        return None
     tasks = [task.name for task in _tasks(pid)]
+    # A main thread that has exited tells nothing of memory; the others do.
+    sizes = next(filter(None, (_sizes(pid, tid) for tid in tasks)), None)
+    if sizes is None:
+        return None
     available = re.search(r"^MemAvailable:\s+(\d+) kB$", _read("/proc/meminfo"), re.M)
     return Load(
         threads=len(tasks),
@@ -93,6 +93,12 @@ def estimate(load: Load, method: Method) -> Pause:
         most_ms=round(sum(rate[1] * amount for rate, amount, _ in parts), 1),
         basis=", ".join(what for _, _, what in parts if what),
     )
+
+
+def _sizes(pid: int, tid: str) -> dict[str, int] | None:
+    text = _read(f"/proc/{pid}/task/{tid}/status")
+    sizes = {name: int(size) << 10 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)}
+    return sizes if "VmPTE" in sizes else None
 
 
 def _mib(size: int) -> str:

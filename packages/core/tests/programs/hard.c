@@ -247,7 +247,7 @@ static void *serve_in_thread(void *arg)
 
 static void leave_leader(const char *more)
 {
-	(void)more;
+	prctl(PR_SET_DUMPABLE, strcmp(more, "undumpable") != 0, 0, 0, 0);
 	start(serve_in_thread, NULL, 131072);
 	pthread_exit(NULL);
 }
