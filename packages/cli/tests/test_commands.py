@@ -117,6 +117,8 @@ def test_a_dump_in_json(command: Command, target: Program) -> None:
     assert dump["path"] == f"core.{target.pid}"
     assert dump["method"] in ("fork", "stop")
     assert dump["pause_ns"] > 0
+    stopped = [phase.value for phase in coresnap.Phase if phase.stopped]
+    assert sum(dump["phase_ns"][phase] for phase in stopped) == dump["pause_ns"]
     assert dump["threads"] == 1
     assert dump["core_size"] == (command.cwd / dump["path"]).stat().st_size
     target.untouched()
@@ -156,7 +158,7 @@ def test_the_last_lines_of_a_dump(command: Command, target: Program) -> None:
     assert done.code == 0, done.err
     assert done.out == b""
     labels = [line.split(" ", 1)[0] for line in done.err.splitlines() if line[:1] != " "]
-    assert labels == ["method", "pause", "bytes", "core", "next"]
+    assert labels == ["time", "method", "pause", "bytes", "core", "next"]
     assert f"coresnap debug core.{target.pid}" in done.err
     done = command("dump", target.pid, "--force", "-q")
     assert (done.code, done.out, done.err) == (0, b"", "")

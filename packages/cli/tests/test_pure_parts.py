@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The parts of the command that touch no process."""
 
+import io
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import coresnap
-from coresnap_cli import gdb
+from coresnap_cli import gdb, timeline
 from coresnap_cli.commands.dump import Job, plan_jobs, result_fields, summary
 from coresnap_cli.commands.notes import hex_lines
 from coresnap_cli.commands.threads import masked, signal_names
@@ -19,7 +20,7 @@ from coresnap_cli.exit_codes import MEANING, ExitCode, table
 from coresnap_cli.images import Place
 from coresnap_cli.main import run
 from coresnap_cli.processes import Process, matching
-from coresnap_cli.talk import CliError, milliseconds, size
+from coresnap_cli.talk import CliError, console, milliseconds, size
 from coresnap_cli.units import parse_number
 
 
@@ -108,6 +109,13 @@ def a_result() -> coresnap.DumpResult:
     return coresnap.DumpResult(
         method=coresnap.Method.STOP,
         pause_ns=1_500_000,
+        phase_ns={
+            coresnap.Phase.SEIZE: 500_000,
+            coresnap.Phase.STOP: 1_000_000,
+            coresnap.Phase.COPY: 500_000,
+            coresnap.Phase.SPILL: 0,
+            coresnap.Phase.WRITE: 8_000_000,
+        },
         threads=1,
         missed=1,
         segments=3,
@@ -141,6 +149,26 @@ def test_the_last_lines_say_everything() -> None:
     assert "next" not in "\n".join(summary(a_result(), Job(7, None), "stop"))
     assert "unmapped" not in lines
     assert "Skip(" not in repr(a_result())
+
+
+def test_the_time_line_and_chart() -> None:
+    times = timeline.spent(a_result())
+    assert timeline.line(times) == (
+        "time    seize 0.50 ms, [stop 1.00 ms, copy 0.50 ms], write 8.00 ms"
+    )
+    with io.StringIO() as file:
+        console(file).print(timeline.chart(times))
+        rows = file.getvalue().splitlines()
+    assert [row.split()[-4:-1] for row in rows[1:]] == [
+        ["stop", "1.00", "ms"],
+        ["copy", "0.50", "ms"],
+        ["write", "8.00", "ms"],
+    ]
+    assert rows[0].startswith("time    seize 0.50 ms")
+    begins = [len(row) - len(row[23:].lstrip()) for row in rows]
+    assert begins == sorted(begins) and begins[0] < begins[-1], rows
+    livedump = replace(a_result(), phase_ns=dict.fromkeys(coresnap.Phase, 0))
+    assert timeline.spent(livedump) == {}
 
 
 def test_shared_memory_that_was_left_out_is_explained() -> None:

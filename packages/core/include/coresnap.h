@@ -210,6 +210,29 @@ struct coresnap_options {
 	int oom_adj;
 };
 
+/**
+ * What a dump spends its time with, in the order in which it comes to it. Each ends where the next one
+ * begins. From STOP to THAW the target stands still; what lies between these and pause_ns is a
+ * function coresnap_options.stopped. LIVEDUMP has none of them: only the kernel knows.
+ */
+enum coresnap_phase {
+	/* From the first thread that is attached to until the first request to stop: the target runs.
+	 * Also what is read and made ready meanwhile. */
+	CORESNAP_PHASE_SEIZE = 0,
+	CORESNAP_PHASE_STOP = 1, /* ... until every thread has stopped, or is not waited for any more */
+	/* ... until those of all threads are read, and calls that were interrupted are mended */
+	CORESNAP_PHASE_REGISTERS = 2,
+	CORESNAP_PHASE_SCAN = 3, /* finding out which mappings and which of their pages there are */
+	/* FORK: making the copy, and copying what that does not carry over; STOP: copying memory */
+	CORESNAP_PHASE_COPY = 4,
+	CORESNAP_PHASE_SPILL = 5, /* STOP: writing what exceeds the stage budget */
+	CORESNAP_PHASE_THAW = 6,  /* from the first thread that is let go to the last one */
+	/* ... until the core is complete; with FORK also the scan of the copy */
+	CORESNAP_PHASE_WRITE = 7,
+};
+
+#define CORESNAP_MAX_PHASES 12
+
 /** Kinds of output. */
 enum coresnap_output_kind {
 	CORESNAP_TO_PATH = 0,   /* a new regular file, sparse; see struct coresnap_output */
@@ -256,6 +279,7 @@ struct coresnap_result {
 	unsigned int n_refusals;
 	struct coresnap_refusal why_not[CORESNAP_MAX_REFUSALS];
 	uint64_t whole_size; /* what core_size would be without max_size and core_limit */
+	uint64_t phase_ns[CORESNAP_MAX_PHASES]; /* by enum coresnap_phase; 0 for one that was not */
 };
 
 /**
@@ -337,6 +361,7 @@ const char *coresnap_method_name(int method);
 const char *coresnap_skip_reason_name(int reason);
 const char *coresnap_code_name(int code);
 const char *coresnap_compression_name(int compression);
+const char *coresnap_phase_name(int phase);
 
 #ifdef __cplusplus
 }

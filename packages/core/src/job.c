@@ -45,7 +45,13 @@ void job_thaw(struct job *job)
 		job->result.missed++;
 		account_skip(job, CORESNAP_SKIP_THREAD, 0, 0, thread->tid);
 	}
+	const bool frozen = job->freeze.began_ns && !job->freeze.ended_ns;
+
+	if (frozen)
+		phases_enter(&job->phases, CORESNAP_PHASE_THAW);
 	freeze_thaw(&job->freeze);
+	if (frozen)
+		phases_enter_at(&job->phases, CORESNAP_PHASE_WRITE, job->freeze.ended_ns);
 	job->result.pause_ns = job->freeze.ended_ns - job->freeze.began_ns;
 	job->progress.stopped = 0;
 }
@@ -123,6 +129,7 @@ int job_write_memory(void *arg)
 static int write_stopped(struct job *job, size_t written)
 {
 	job->error = (struct coresnap_error){ 0 };
+	phases_enter(&job->phases, CORESNAP_PHASE_SPILL);
 	int ret = written ? 0 : begin_core(job);
 
 	if (ret == 0)
@@ -136,6 +143,7 @@ static int write_stopped(struct job *job, size_t written)
 // Copies the extents from number @from on, and the tags of all.
 static int stage(struct job *job, size_t from, struct coresnap_error *err)
 {
+	phases_enter(&job->phases, CORESNAP_PHASE_COPY);
 	const int ret = mem_stage(&job->mem, from, err);
 
 	return ret < 0 ? ret : tags_stage(&job->mem, &job->snapshot, err);
@@ -153,6 +161,7 @@ static int dump_stop(struct job *job)
 	for (; staged < mem->n && left > job->budget; staged++)
 		left -= mem->list[staged].end - mem->list[staged].start;
 	if (staged > 0) {
+		phases_enter(&job->phases, CORESNAP_PHASE_SPILL);
 		ret = begin_core(job);
 		if (ret == 0)
 			ret = emit_extents(&job->emit, staged, &job->error);
@@ -179,6 +188,7 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 		*err = job->unaffordable;
 		return -err->os_errno;
 	}
+	phases_enter(&job->phases, CORESNAP_PHASE_SCAN);
 	int ret = snapmaps_unforkable(&job->snapshot, &job->target, &job->what, err);
 
 	if (ret == 0 && !job->first_tid)
@@ -312,6 +322,7 @@ static int choose_and_dump(struct job *job)
 	if (method == CORESNAP_METHOD_AUTO)
 		account_refusal(job, CORESNAP_METHOD_FORK, &why);
 	job->result.method = CORESNAP_METHOD_STOP;
+	phases_enter(&job->phases, CORESNAP_PHASE_SCAN);
 	int ret = snapmaps_whole(&job->snapshot, &job->target, &job->what, &job->error);
 
 	if (ret == 0)
@@ -375,6 +386,7 @@ static int prepare(struct job *job)
 		copy_prepare(&job->copy, &job->target);
 	if (precopied)
 		ret = read_ahead_of_seize(job);
+	phases_enter(&job->phases, CORESNAP_PHASE_SEIZE);
 	if (ret == 0)
 		ret = freeze_seize(&job->freeze, &job->error);
 	if (ret == 0)
@@ -387,7 +399,13 @@ static int ask_caller(struct job *job)
 {
 	const struct coresnap_options *options = &job->options;
 
-	if (!options->stopped || options->stopped(options->stopped_arg) == 0)
+	if (!options->stopped)
+		return 0;
+	phases_enter(&job->phases, PHASE_NONE);
+	const int refused = options->stopped(options->stopped_arg);
+
+	phases_enter(&job->phases, CORESNAP_PHASE_REGISTERS);
+	if (!refused)
 		return 0;
 	return error_set(&job->error, CORESNAP_E_FAILED, ECANCELED,
 			 "the dump of process %d was refused while it was stopped, by the "
@@ -418,6 +436,8 @@ static int dump(struct job *job)
 			  options->stop_timeout_ns ? options->stop_timeout_ns :
 						     DEFAULT_STOP_TIMEOUT_NS,
 			  &job->error);
+	phases_enter_at(&job->phases, CORESNAP_PHASE_STOP, job->freeze.began_ns);
+	phases_enter(&job->phases, CORESNAP_PHASE_REGISTERS);
 	// Also when some have not stopped: those that have shall not notice.
 	restart_calls(&job->freeze);
 	freeze_write_registers(&job->freeze);
@@ -442,6 +462,7 @@ int job_run(struct job *job)
 	if (job->copy.oom_asked)
 		job->copy.oom_score = gentle_oom_score(job->options.oom_adj);
 	job->sink.cancel = (struct sink_cancel){ .check = cancel_check, .arg = job };
+	phases_init(&job->phases, result->phase_ns);
 	const int ret = dump(job);
 
 	// The copy dies first when memory is short, and the target lives.
@@ -462,6 +483,7 @@ int job_run(struct job *job)
 	}
 	// Whatever happened, the target runs.
 	job_thaw(job);
+	phases_enter(&job->phases, PHASE_NONE);
 	copy_release(&job->copy);
 	precopy_close(&job->precopy);
 	// Last, for who compresses at a low priority may take long to notice, and be ended for it.

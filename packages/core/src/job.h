@@ -9,6 +9,7 @@
 #include "emit.h"
 #include "freeze.h"
 #include "mem.h"
+#include "phases.h"
 #include "plan.h"
 #include "precopy.h"
 #include "sink.h"
@@ -45,6 +46,7 @@ struct job {
 	int memory_fd;
 	struct coresnap_result *told; // where C finds the result when D goes on alone
 	struct coresnap_progress progress;
+	struct phases phases;
 	struct coresnap_result result;
 	struct coresnap_error error;
 };

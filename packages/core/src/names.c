@@ -38,6 +38,18 @@ const char *coresnap_skip_reason_name(int reason)
 	return NAME(names, reason);
 }
 
+const char *coresnap_phase_name(int phase)
+{
+	static const char *const names[] = {
+		[CORESNAP_PHASE_SEIZE] = "seize",         [CORESNAP_PHASE_STOP] = "stop",
+		[CORESNAP_PHASE_REGISTERS] = "registers", [CORESNAP_PHASE_SCAN] = "scan",
+		[CORESNAP_PHASE_COPY] = "copy",           [CORESNAP_PHASE_SPILL] = "spill",
+		[CORESNAP_PHASE_THAW] = "thaw",           [CORESNAP_PHASE_WRITE] = "write",
+	};
+
+	return NAME(names, phase);
+}
+
 const char *coresnap_compression_name(int compression)
 {
 	static const char *const names[] = {

@@ -63,6 +63,9 @@ def test_names_of_methods_and_reasons_are_those_of_the_library() -> None:
         assert _ffi._text(lib.coresnap_method_name(number)) == method.value
     for reason, number in _ffi.REASONS.items():
         assert _ffi._text(lib.coresnap_skip_reason_name(number)) == reason.value
+    for phase, number in _ffi.PHASES.items():
+        assert _ffi._text(lib.coresnap_phase_name(number)) == phase.value
+    assert list(_ffi.PHASES.values()) == sorted(header_enum("coresnap_phase").values())
     assert len(_ffi.METHODS) == len(header_enum("coresnap_method"))
     assert len(_ffi.REASONS) == header_enum("coresnap_skip_reason")["CORESNAP_SKIP_REASONS"]
 
@@ -77,9 +80,9 @@ def test_an_error_keeps_its_fields_through_pickle() -> None:
 
 def test_an_incomplete_keeps_its_result_through_pickle() -> None:
     result = coresnap.DumpResult(
-        method=coresnap.Method.STOP, pause_ns=1, threads=2, missed=1, segments=3, core_size=4,
-        whole_size=4, bytes_read=5, bytes_written=6, bytes_skipped={}, skipped=(), n_skips=0,
-        why_not=(),
+        method=coresnap.Method.STOP, pause_ns=1, phase_ns={}, threads=2, missed=1, segments=3,
+        core_size=4, whole_size=4, bytes_read=5, bytes_written=6, bytes_skipped={}, skipped=(),
+        n_skips=0, why_not=(),
     )  # fmt: skip
     copy = pickle.loads(pickle.dumps(coresnap.Incomplete("one thread", result=result)))
     assert copy.result == result

@@ -346,11 +346,15 @@ static void print_json(FILE *to, const struct coresnap_result *result, const cha
 	fprintf(to,
 		"{\"schema\": 1, \"method\": \"%s\", \"pause_ns\": %llu, \"threads\": %u, "
 		"\"missed\": %u, \"segments\": %u, \"core_size\": %llu, \"whole_size\": %llu, "
-		"\"bytes_read\": %llu, \"bytes_written\": %llu, \"bytes_skipped\": {",
+		"\"bytes_read\": %llu, \"bytes_written\": %llu, \"phase_ns\": {",
 		coresnap_method_name(result->method), (unsigned long long)result->pause_ns,
 		result->threads, result->missed, result->segments,
 		(unsigned long long)result->core_size, (unsigned long long)result->whole_size,
 		(unsigned long long)result->bytes_read, (unsigned long long)result->bytes_written);
+	for (int phase = 0; phase <= CORESNAP_PHASE_WRITE; phase++)
+		fprintf(to, "%s\"%s\": %llu", phase ? ", " : "", coresnap_phase_name(phase),
+			(unsigned long long)result->phase_ns[phase]);
+	fputs("}, \"bytes_skipped\": {", to);
 	for (int reason = 0; reason < CORESNAP_SKIP_REASONS; reason++)
 		if (reason != CORESNAP_SKIP_THREAD)
 			fprintf(to, "%s\"%s\": %llu", reason ? ", " : "",

@@ -39,7 +39,17 @@ from .errors import (
 )
 from .livedump import UNLIMITED, LivedumpResult, livedump
 from .pause import Pause
-from .result import Compression, DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
+from .result import (
+    Compression,
+    DumpResult,
+    Keep,
+    Method,
+    Phase,
+    Progress,
+    Refusal,
+    Skip,
+    SkipReason,
+)
 from .stream import DumpStream
 
 __all__ = [
@@ -77,6 +87,7 @@ __all__ = [
     "Note",
     "OwnNote",
     "Pause",
+    "Phase",
     "PrPsInfo",
     "PrStatus",
     "Progress",

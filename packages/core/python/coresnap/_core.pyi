@@ -43,6 +43,14 @@ class _Lib:
     CORESNAP_COMPRESS_ZSTD: int
     CORESNAP_COMPRESS_LZ4: int
     CORESNAP_COMPRESS_GZIP: int
+    CORESNAP_PHASE_SEIZE: int
+    CORESNAP_PHASE_STOP: int
+    CORESNAP_PHASE_REGISTERS: int
+    CORESNAP_PHASE_SCAN: int
+    CORESNAP_PHASE_COPY: int
+    CORESNAP_PHASE_SPILL: int
+    CORESNAP_PHASE_THAW: int
+    CORESNAP_PHASE_WRITE: int
     CORESNAP_TO_PATH: int
     CORESNAP_TO_FD: int
     CORESNAP_TO_MEMORY: int
@@ -57,6 +65,7 @@ class _Lib:
     def coresnap_method_name(self, method: int) -> Any: ...
     def coresnap_skip_reason_name(self, reason: int) -> Any: ...
     def coresnap_code_name(self, code: int) -> Any: ...
+    def coresnap_phase_name(self, phase: int) -> Any: ...
 
 ffi: _Ffi
 lib: _Lib

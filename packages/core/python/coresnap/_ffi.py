@@ -27,7 +27,17 @@ from typing import Any, BinaryIO, Final
 
 from . import errors
 from ._version import __version__
-from .result import Compression, DumpResult, Keep, Method, Progress, Refusal, Skip, SkipReason
+from .result import (
+    Compression,
+    DumpResult,
+    Keep,
+    Method,
+    Phase,
+    Progress,
+    Refusal,
+    Skip,
+    SkipReason,
+)
 
 try:
     from ._core import ffi, lib
@@ -81,6 +91,16 @@ COMPRESSIONS: Final[Mapping[Compression, int]] = {
     Compression.ZSTD: lib.CORESNAP_COMPRESS_ZSTD,
     Compression.LZ4: lib.CORESNAP_COMPRESS_LZ4,
     Compression.GZIP: lib.CORESNAP_COMPRESS_GZIP,
+}
+PHASES: Final[Mapping[Phase, int]] = {
+    Phase.SEIZE: lib.CORESNAP_PHASE_SEIZE,
+    Phase.STOP: lib.CORESNAP_PHASE_STOP,
+    Phase.REGISTERS: lib.CORESNAP_PHASE_REGISTERS,
+    Phase.SCAN: lib.CORESNAP_PHASE_SCAN,
+    Phase.COPY: lib.CORESNAP_PHASE_COPY,
+    Phase.SPILL: lib.CORESNAP_PHASE_SPILL,
+    Phase.THAW: lib.CORESNAP_PHASE_THAW,
+    Phase.WRITE: lib.CORESNAP_PHASE_WRITE,
 }
 _METHOD_OF: Final = {number: method for method, number in METHODS.items()}
 _REASON_OF: Final = {number: reason for reason, number in REASONS.items()}
@@ -327,6 +347,7 @@ def _result(c_result: Any, skips: Any, to: Output) -> DumpResult:
     return DumpResult(
         method=_METHOD_OF[c_result.method],
         pause_ns=c_result.pause_ns,
+        phase_ns={phase: c_result.phase_ns[number] for phase, number in PHASES.items()},
         threads=c_result.threads,
         missed=c_result.missed,
         segments=c_result.segments,

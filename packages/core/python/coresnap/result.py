@@ -49,6 +49,32 @@ class SkipReason(enum.StrEnum):
     """Behind ``max_size`` or ``core_limit``."""
 
 
+class Phase(enum.StrEnum):
+    """What a dump spends its time with, in this order; each ends where the next one begins."""
+
+    SEIZE = "seize"
+    """Attaching to the threads, and what is read and made ready before they are asked to stop."""
+    STOP = "stop"
+    """Until every thread has stopped, or is not waited for any more."""
+    REGISTERS = "registers"
+    """Until those of all threads are read, and calls that were interrupted are mended."""
+    SCAN = "scan"
+    """Finding out which mappings and which of their pages there are."""
+    COPY = "copy"
+    """Making the copy, and copying what it does not carry over; by method stop, copying memory."""
+    SPILL = "spill"
+    """By method stop: writing what exceeds ``stage_budget``."""
+    THAW = "thaw"
+    """From the first thread that is let go to the last one."""
+    WRITE = "write"
+    """Until the core is complete; by method fork also the scan of the copy."""
+
+    @property
+    def stopped(self) -> bool:
+        """Does the target stand still meanwhile?"""
+        return self not in (Phase.SEIZE, Phase.WRITE)
+
+
 class Keep(enum.StrEnum):
     """What of a core is kept when it is larger than ``max_size``."""
 
@@ -111,6 +137,9 @@ class DumpResult:
     pause_ns: int
     """From the first request to stop until the last thread ran again; 0 for method livedump, whose
     pause only the kernel knows."""
+    phase_ns: Mapping[Phase, int]
+    """What was spent with each phase; 0 for one that did not occur, as all by method livedump.
+    Those in which the target stands still, and the time of ``on_stopped``, make pause_ns."""
     threads: int
     """Threads in the core."""
     missed: int
@@ -147,6 +176,7 @@ class DumpResult:
             "schema": SCHEMA,
             "method": self.method.value,
             "pause_ns": self.pause_ns,
+            "phase_ns": {phase.value: ns for phase, ns in self.phase_ns.items()},
             "threads": self.threads,
             "missed": self.missed,
             "segments": self.segments,

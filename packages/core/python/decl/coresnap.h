@@ -65,6 +65,18 @@ enum coresnap_compression {
 	...
 };
 
+enum coresnap_phase {
+	CORESNAP_PHASE_SEIZE,
+	CORESNAP_PHASE_STOP,
+	CORESNAP_PHASE_REGISTERS,
+	CORESNAP_PHASE_SCAN,
+	CORESNAP_PHASE_COPY,
+	CORESNAP_PHASE_SPILL,
+	CORESNAP_PHASE_THAW,
+	CORESNAP_PHASE_WRITE,
+	...
+};
+
 enum coresnap_output_kind {
 	CORESNAP_TO_PATH,
 	CORESNAP_TO_FD,
@@ -158,6 +170,7 @@ struct coresnap_result {
 	unsigned int n_refusals;
 	struct coresnap_refusal why_not[...];
 	uint64_t whole_size;
+	uint64_t phase_ns[...];
 	...;
 };
 
@@ -173,3 +186,4 @@ const char *coresnap_version(void);
 const char *coresnap_method_name(int method);
 const char *coresnap_skip_reason_name(int reason);
 const char *coresnap_code_name(int code);
+const char *coresnap_phase_name(int phase);

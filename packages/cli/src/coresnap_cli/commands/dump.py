@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 import coresnap
-from coresnap_cli import paths, processes, standard, talk, units
+from coresnap_cli import paths, processes, standard, talk, timeline, units
 from coresnap_cli.escape import printable
 from coresnap_cli.exit_codes import ExitCode
 from coresnap_cli.progress import reporter
@@ -165,6 +165,7 @@ def dump(
             done[-1]["error"] = error_fields(failure)
             code = code or ExitCode(failure.exit_code)
         if not quiet and not as_json:
+            timeline.show(result)
             for line in summary(result, job, options["method"]):
                 talk.say(line)
     if as_json:
