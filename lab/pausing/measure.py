@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import select
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import coresnap
 from lab.measured import machine, ms, spread, table, write
 from lab.pausing import calls
 
@@ -279,6 +281,25 @@ def pause_table(tools: Tools, rounds: int) -> str:
     return table(["threads", "memory", "`stop`: ms", "`fork`: ms"], rows)
 
 
+def estimate_table(tools: Tools, rounds: int) -> str:
+    """The pause by what was expected of it."""
+    ratios: dict[coresnap.Method, list[float]] = {}
+    for threads, mebibytes in SIZES:
+        with Load(tools, threads, mebibytes) as load, open(os.devnull, "wb") as nowhere:
+            for method in (coresnap.Method.STOP, coresnap.Method.FORK):
+                for _ in range(rounds):
+                    expected = coresnap.estimate(load.pid).pauses[method].expected_ns
+                    came = coresnap.dump(load.pid, nowhere, method=method, stop_timeout=60).pause_ns
+                    ratios.setdefault(method, []).append(came / expected)
+    rows = []
+    for method, found in ratios.items():
+        cuts = statistics.quantiles(found, n=20)
+        chosen = (min(found), cuts[1], cuts[4], cuts[9], cuts[14], cuts[17], max(found))
+        rows.append([f"`{method}`", *(f"{value:.2f}" for value in chosen)])
+    shown = table(["", "least", "10 %", "25 %", "median", "75 %", "90 %", "most"], rows)
+    return f"Measured on {machine()}; {rounds} runs of each cell of the table below.\n\n{shown}"
+
+
 def _while_copy_lives(tools: Tools, load: Load) -> Touch:
     """Let the process write to its pages while a dump of it by fork is being written."""
     argv: list[str | Path] = [tools.dumper, "-m", "fork", "-q", "-o", "-", str(load.pid)]
@@ -335,6 +356,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         tools = build(Path(directory), Path(dumper))
         sections["pause"] = pause_table(tools, arguments.rounds)
+        sections["estimates"] = estimate_table(tools, arguments.rounds)
         sections["effects"] = effect_table(tools)
         sections["calls"] = call_tables(tools, arguments.rounds)
     if arguments.write:

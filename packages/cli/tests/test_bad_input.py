@@ -200,6 +200,21 @@ def test_a_target_that_is_killed_during_the_dump(command: Command) -> None:
     assert err.count(b"\n") <= 2
 
 
+def test_a_pause_that_would_be_too_long(command: Command) -> None:
+    with started("target") as target:
+        done = command("dump", target.pid, "--max-pause", "1us", "--json")
+        assert done.code == ExitCode.PAUSE
+        done.one_paragraph("would stand still", "1 us are allowed")
+        assert json.loads(done.out)["dumps"][0]["error"]["exit_code"] == 11
+        assert command.files() == []
+        target.untouched()
+        done = command("dump", target.pid, "--max-pause", "10 m")
+        assert done.code == ExitCode.USAGE and "like 20ms" in done.err
+        assert command("dump", target.pid, "--max-pause", "0.6e3s").code == ExitCode.USAGE
+        assert command("dump", target.pid, "--max-pause", "600s").code == ExitCode.OK
+        target.untouched()
+
+
 def test_a_target_that_calls_execve_all_the_time(command: Command) -> None:
     with started("target", "--exec-loop") as restless:
         for number in range(8):

@@ -40,6 +40,7 @@ enum coresnap_code {
 	CORESNAP_E_NO_SPACE = 6,    /* the file system or the quota is full */
 	CORESNAP_E_TARGET_GONE = 7, /* the target exited or called execve during the dump */
 	CORESNAP_E_DEADLINE = 8,    /* a deadline passed, nothing was written */
+	CORESNAP_E_PAUSE = 11,      /* the pause would exceed coresnap_options.max_pause_ns */
 	CORESNAP_E_CANCELLED = 130, /* the progress callback asked to stop */
 };
 
@@ -55,7 +56,7 @@ enum coresnap_method {
 	CORESNAP_METHOD_PRECOPY = 3,
 	/* The kernel dumps a copy (/proc/PID/livedump), coresnap-catch hands the core over. No thread
 	 * is woken. Not of the own process, and not with a filter, core_limit, keep, notes, stopped,
-	 * stop_timeout_ns or CORESNAP_UNDUMPABLE: the kernel makes the core. */
+	 * stop_timeout_ns, max_pause_ns or CORESNAP_UNDUMPABLE: the kernel makes the core. */
 	CORESNAP_METHOD_LIVEDUMP = 4,
 };
 
@@ -208,6 +209,13 @@ struct coresnap_options {
 	 * to 15 (first, which it is without CORESNAP_OOM_ADJ), as in /proc/PID/oom_adj. Below that of
 	 * the target takes CAP_SYS_RESOURCE. */
 	int oom_adj;
+	/* How long the target may stand still; 0: as long as it takes. A promise about what is begun:
+	 * nothing is whose estimate (coresnap_estimate()) exceeds it, or what is left of it while the
+	 * target is stopped, and STOP gives up when it has passed; with AUTO the next method is tried.
+	 * Then the dump fails with CORESNAP_E_PAUSE, the target runs on, and nothing is written. A
+	 * scheduler can make any pause longer, and a fork cannot be interrupted: the result's pause_ns
+	 * tells what it was. Not with LIVEDUMP. */
+	uint64_t max_pause_ns;
 };
 
 /**
@@ -223,12 +231,15 @@ enum coresnap_phase {
 	/* ... until those of all threads are read, and calls that were interrupted are mended */
 	CORESNAP_PHASE_REGISTERS = 2,
 	CORESNAP_PHASE_SCAN = 3, /* finding out which mappings and which of their pages there are */
-	/* FORK: making the copy, and copying what that does not carry over; STOP: copying memory */
+	/* FORK: making the copy, and copying what that does not carry over; STOP: copying memory;
+	 * PRECOPY: what was written at the last, and what cannot be tracked */
 	CORESNAP_PHASE_COPY = 4,
 	CORESNAP_PHASE_SPILL = 5, /* STOP: writing what exceeds the stage budget */
 	CORESNAP_PHASE_THAW = 6,  /* from the first thread that is let go to the last one */
 	/* ... until the core is complete; with FORK also the scan of the copy */
 	CORESNAP_PHASE_WRITE = 7,
+	/* PRECOPY: tracking writes and copying memory ahead, before SEIZE: the target runs */
+	CORESNAP_PHASE_AHEAD = 8,
 };
 
 #define CORESNAP_MAX_PHASES 12
@@ -344,6 +355,67 @@ int coresnap_open_self(int *fd, const struct coresnap_options *options,
  */
 int coresnap_check(pid_t pid, int method, struct coresnap_error *error);
 
+/** Kinds of memory of a process. */
+enum coresnap_region {
+	CORESNAP_REGION_HEAP = 0,      /* of brk(2) */
+	CORESNAP_REGION_STACK = 1,     /* of the main thread, and of threads that sleep in a call */
+	CORESNAP_REGION_ANONYMOUS = 2, /* other private memory without a file */
+	CORESNAP_REGION_SHARED = 3,    /* shared memory: memfd, tmpfs, System V, MAP_SHARED */
+	CORESNAP_REGION_FILE = 4,      /* mapped files */
+	CORESNAP_REGION_HUGETLB = 5,   /* huge pages that were set aside (hugetlbfs) */
+	CORESNAP_REGION_SPECIAL = 6,   /* of the kernel ([vdso]) and of devices */
+};
+
+#define CORESNAP_MAX_REGIONS 12
+#define CORESNAP_MAX_METHODS 8
+
+/** All memory of a kind. Sizes in bytes. */
+struct coresnap_region_size {
+	uint64_t mappings; /* how many */
+	uint64_t mapped;   /* of address space */
+	uint64_t resident; /* of that in memory */
+	uint64_t kept;     /* that a core would have of it, holes not counted */
+};
+
+/** How long a method is likely to stop a process. */
+struct coresnap_pause {
+	/* 0: not known, as for LIVEDUMP, or not for this process. */
+	uint64_t expected_ns;
+	uint64_t least_ns, most_ns; /* within these it should be, but it is no promise */
+	uint64_t copied;            /* bytes that are copied while the process stands still */
+	uint64_t spilled;           /* bytes that are written meanwhile: what exceeds the budget */
+};
+
+/** What coresnap_estimate() finds; grows at its end. Sizes in bytes. */
+struct coresnap_estimate {
+	size_t size;
+	int method;           /* the one that AUTO would take of FORK and STOP, by their pauses */
+	unsigned int threads; /* of the process */
+	unsigned int stuck;   /* of these: sleep uninterruptibly, and are waited for in vain */
+	uint64_t kept;        /* that a core would have, holes, headers and notes not counted */
+	uint64_t unforkable;  /* of these: what a fork does not carry over as it is */
+	uint64_t huge;        /* of kept: in huge pages, which are copied and forked faster */
+	uint64_t forked;      /* in small pages that a fork has to go through */
+	uint64_t budget;      /* of memory that STOP would take; what exceeds it is spilled */
+	uint64_t copy_ns;     /* what copying a MiB of it takes, measured now; 0: unknown */
+	struct coresnap_region_size regions[CORESNAP_MAX_REGIONS]; /* by enum coresnap_region */
+	struct coresnap_pause pauses[CORESNAP_MAX_METHODS];        /* by enum coresnap_method */
+};
+
+/**
+ * How large would a core of a process be, and how long would it stand still for it?
+ *
+ * The process is looked at through /proc, by which it may be held up for a moment when it maps memory,
+ * and is not stopped. Whether a method would work is what coresnap_check() tells.
+ *
+ * @param options may be NULL; its filter, stage_budget, stop_timeout_ns and CORESNAP_UNDUMPABLE count.
+ * @param estimate with size set to sizeof(struct coresnap_estimate); filled on success.
+ * @param error may be NULL.
+ * @return CORESNAP_OK, or an enum coresnap_code. Not in signal handlers.
+ */
+int coresnap_estimate(pid_t pid, const struct coresnap_options *options,
+		      struct coresnap_estimate *estimate, struct coresnap_error *error);
+
 /**
  * What an error of opening or writing /proc/PID/livedump means, as the method livedump tells it.
  *
@@ -362,6 +434,7 @@ const char *coresnap_skip_reason_name(int reason);
 const char *coresnap_code_name(int code);
 const char *coresnap_compression_name(int compression);
 const char *coresnap_phase_name(int phase);
+const char *coresnap_region_name(int region);
 
 #ifdef __cplusplus
 }

@@ -7,7 +7,7 @@
 #include "sys.h"
 
 // An eighth of what the kernel says can be had without swapping.
-static uint64_t default_budget(void)
+static uint64_t usual(void)
 {
 	uint64_t available;
 	char text[4096];
@@ -20,9 +20,9 @@ static uint64_t default_budget(void)
 
 // The dumper may be in the target's control group, a container: at its limit the kernel kills the
 // largest there, which is hardly the dumper.
-uint64_t budget_of_stage(const struct coresnap_options *options)
+uint64_t budget_stage(const struct coresnap_options *options)
 {
-	const uint64_t most = options->stage_budget ? options->stage_budget : default_budget();
+	const uint64_t most = options->stage_budget ? options->stage_budget : usual();
 	const int self guard(guard_close) =
 		sys_openat(AT_FDCWD, "/proc/self", O_RDONLY | O_DIRECTORY, 0);
 	struct cgroup_room room;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-// How much memory the dumper may take to hold that of the target.
+// How much memory the dumper may take to make a pause shorter.
 #ifndef CORESNAP_BUDGET_H
 #define CORESNAP_BUDGET_H
 
@@ -7,8 +7,8 @@
 
 #include "coresnap.h"
 
-// Bytes: what the options say, or a part of what the system has; never more than the dumper's control
-// group can bear.
-uint64_t budget_of_stage(const struct coresnap_options *options);
+// Bytes that staging may take: what was asked for or an eighth of what is available, and no more than
+// half of what the dumper's control group has left.
+uint64_t budget_stage(const struct coresnap_options *options);
 
 #endif

@@ -9,7 +9,7 @@
 #include "target.h"
 
 // Opening the memory asks the kernel what attaching to the process would ask it.
-static int check_attach(struct target *target, struct coresnap_error *err)
+int check_attach(struct target *target, struct coresnap_error *err)
 {
 	struct coresnap_error why = { 0 };
 

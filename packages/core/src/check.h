@@ -6,6 +6,12 @@
 #include "error.h"
 #include "target.h"
 
+// May the caller attach to it?
+int must_check check_attach(struct target *target, struct coresnap_error *err);
+
+// Does this thread sleep so that it does not stop? *switches grows by how often it has gone to sleep.
+bool check_is_stuck(const struct target *target, const char *tid, uint64_t *switches);
+
 // Does any thread stop in time? Not if all sleep uninterruptibly and go on doing so for a moment.
 int must_check check_stops(const struct target *target, struct coresnap_error *err);
 

@@ -21,7 +21,7 @@ enum {
 // Where a thread waits for a file system in user space, at first as if it could be interrupted.
 static const char fuse_wait[] = "request_wait_answer";
 
-static bool is_stuck(const struct target *target, const char *tid, uint64_t *switches)
+bool check_is_stuck(const struct target *target, const char *tid, uint64_t *switches)
 {
 	char path[48], text[64];
 	struct procfs_status status;
@@ -47,7 +47,7 @@ static bool all_stuck(const struct target *target, uint64_t *switches)
 	if (procfs_opendir(&dir, target->proc_fd, "task") < 0)
 		return false;
 	while ((name = procfs_readdir(&dir)))
-		if (!is_stuck(target, name, switches))
+		if (!check_is_stuck(target, name, switches))
 			return false;
 	return true;
 }
@@ -97,7 +97,7 @@ static int check_threads(const struct target *target, const struct maps *maps,
 		const pid_t tid = (pid_t)procfs_number(name, 10, NULL);
 		int seccomp = 0, ret;
 
-		if (is_stuck(target, name, &ignored))
+		if (check_is_stuck(target, name, &ignored))
 			continue;
 		looks++;
 		ret = victim_look(target, maps, tid, &seccomp, &first);

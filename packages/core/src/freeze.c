@@ -25,9 +25,6 @@
 // How often is looked what those do that have not stopped, and whether the caller gives up.
 #define ROUND_NS 10000000u
 
-// By this the stop timeout is divided for a thread that hangs while others have stopped for it.
-#define GRACE_PART 20
-
 void freeze_init(struct freeze *freeze, struct target *target, struct arena *arena)
 {
 	*freeze = (struct freeze){ .target = target, .arena = arena };
@@ -372,7 +369,7 @@ int freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_erro
 {
 	freeze->began_ns = sys_now_ns();
 	freeze->deadline_ns = freeze->began_ns + timeout_ns;
-	freeze->grace_ns = timeout_ns / GRACE_PART;
+	freeze->grace_ns = timeout_ns / FREEZE_GRACE_PART;
 	const int ret = stop_all(freeze, err);
 
 	// Also if that failed: what has stopped goes on as if it had not.

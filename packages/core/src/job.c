@@ -4,20 +4,17 @@
 #include <string.h>
 
 #include "account.h"
-#include "budget.h"
+#include "allowance.h"
 #include "cleanup.h"
+#include "estimate.h"
 #include "gentle.h"
 #include "job_parts.h"
-#include "procfs.h"
 #include "restart.h"
 #include "snapmaps.h"
 #include "tags.h"
 
 
 #define DEFAULT_STOP_TIMEOUT_NS 1000000000u
-
-// Below this, copying takes about as long as a fork (docs/pausing.md), and nothing is injected.
-#define SMALL_TARGET (4u << 20)
 
 // What the estimate leaves out: pages of files, and what is written until the stop.
 #define STAGE_SLACK (1u << 20)
@@ -30,6 +27,10 @@ static int cancel_check(void *arg)
 	// Killed while it is stopped for a slow reader: its parent shall not wait for that one.
 	if (job->progress.stopped && target_exited(&job->target)) {
 		job->target_died = true;
+		return 1;
+	}
+	if (job->progress.stopped && job->mem.deadline_ns && sys_now_ns() >= job->mem.deadline_ns) {
+		job->overdue = true;
 		return 1;
 	}
 	return __atomic_load_n(&job->dumper.cancel, __ATOMIC_RELAXED);
@@ -146,6 +147,8 @@ static int stage(struct job *job, size_t from, struct coresnap_error *err)
 	phases_enter(&job->phases, CORESNAP_PHASE_COPY);
 	const int ret = mem_stage(&job->mem, from, err);
 
+	if (ret == -ETIME)
+		return allowance_used_up(job, err);
 	return ret < 0 ? ret : tags_stage(&job->mem, &job->snapshot, err);
 }
 
@@ -154,11 +157,13 @@ static int stage(struct job *job, size_t from, struct coresnap_error *err)
 static int dump_stop(struct job *job)
 {
 	struct mem *mem = &job->mem;
+	const uint64_t budget = job->estimate.budget;
 	uint64_t left = mem_size(mem, 0) + tags_size(mem, &job->snapshot);
 	size_t staged = 0;
 	int ret;
 
-	for (; staged < mem->n && left > job->budget; staged++)
+	mem->deadline_ns = allowance_deadline_ns(job, CORESNAP_METHOD_STOP);
+	for (; staged < mem->n && left > budget; staged++)
 		left -= mem->list[staged].end - mem->list[staged].start;
 	if (staged > 0) {
 		phases_enter(&job->phases, CORESNAP_PHASE_SPILL);
@@ -169,7 +174,7 @@ static int dump_stop(struct job *job)
 			return ret;
 	}
 	// Not even the tags may fit.
-	ret = left > job->budget ? -ENOMEM : stage(job, staged, &job->error);
+	ret = left > budget ? -ENOMEM : stage(job, staged, &job->error);
 	if (ret == -ENOMEM)
 		return write_stopped(job, staged);
 	if (ret < 0)
@@ -189,8 +194,11 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 		return -err->os_errno;
 	}
 	phases_enter(&job->phases, CORESNAP_PHASE_SCAN);
-	int ret = snapmaps_unforkable(&job->snapshot, &job->target, &job->what, err);
+	mem->deadline_ns = allowance_deadline_ns(job, CORESNAP_METHOD_FORK);
+	int ret = allowance_covers(job, CORESNAP_METHOD_FORK, err);
 
+	if (ret == 0)
+		ret = snapmaps_unforkable(&job->snapshot, &job->target, &job->what, err);
 	if (ret == 0 && !job->first_tid)
 		ret = copy_possible(&job->copy, &job->freeze, &job->snapshot.maps, err);
 
@@ -201,7 +209,7 @@ static int make_copy(struct job *job, struct coresnap_error *err)
 	ret = mem_scan(mem, &job->snapshot, MEM_UNFORKABLE, err);
 	if (ret < 0)
 		return ret;
-	if (mem_size(mem, 0) + tags_size(mem, &job->snapshot) > job->budget) {
+	if (mem_size(mem, 0) + tags_size(mem, &job->snapshot) > job->estimate.budget) {
 		error_remedy(err,
 			     "Raise the stage budget, or leave shared memory out by the filter");
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
@@ -254,18 +262,18 @@ static int dump_copy(struct job *job)
 static bool tries_copy(const struct job *job)
 {
 	const int method = job->options.method;
-	const bool small = job->estimate <= SMALL_TARGET && job->estimate <= job->budget;
 
-	return method == CORESNAP_METHOD_FORK || (method == CORESNAP_METHOD_AUTO && !small);
+	return method == CORESNAP_METHOD_FORK ||
+	       (method == CORESNAP_METHOD_AUTO && !estimate_prefers_stop(&job->estimate));
 }
 
 // Where the bytes of stop will be staged is made before the target stops: the page faults would
 // cost several times the copying.
 static void reserve_stage(struct job *job)
 {
-	const uint64_t size = job->precopy.ready ? job->precopy.rest : job->estimate;
+	const uint64_t size = job->precopy.ready ? job->precopy.rest : job->estimate.kept;
 
-	if ((job->precopy.ready || !tries_copy(job)) && size <= job->budget)
+	if ((job->precopy.ready || !tries_copy(job)) && size <= job->estimate.budget)
 		mem_reserve(&job->mem, size + size / 8 + STAGE_SLACK);
 }
 
@@ -317,14 +325,16 @@ static int choose_and_dump(struct job *job)
 	} else {
 		error_set(&why, CORESNAP_OK, 0,
 			  "it is small: about %s are copied as fast as a fork is made",
-			  error_size(size, sizeof(size), job->estimate));
+			  error_size(size, sizeof(size), job->estimate.kept));
 	}
 	if (method == CORESNAP_METHOD_AUTO)
 		account_refusal(job, CORESNAP_METHOD_FORK, &why);
 	job->result.method = CORESNAP_METHOD_STOP;
 	phases_enter(&job->phases, CORESNAP_PHASE_SCAN);
-	int ret = snapmaps_whole(&job->snapshot, &job->target, &job->what, &job->error);
+	int ret = allowance_covers(job, CORESNAP_METHOD_STOP, &job->error);
 
+	if (ret == 0)
+		ret = snapmaps_whole(&job->snapshot, &job->target, &job->what, &job->error);
 	if (ret == 0)
 		ret = mem_scan(&job->mem, &job->snapshot, MEM_ALL, &job->error);
 	return ret < 0 ? ret : dump_stop(job);
@@ -336,32 +346,21 @@ static int look_for_room(struct job *job)
 	const int ret = tries_copy(job) ? copy_affordable(&job->target, &job->unaffordable) : 0;
 
 	if (ret == 0 || job->options.method != CORESNAP_METHOD_FORK)
-		return 0;
+		return allowance_begin(job, tries_copy(job) && ret == 0, &job->error);
 	job->error = job->unaffordable;
 	return ret;
-}
-
-static int read_ahead(struct job *job)
-{
-	const int ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
-
-	if (ret < 0)
-		return ret;
-	if (job->precopy.ready)
-		snapmaps_select_ahead(&job->what, &job->target);
-	job->estimate = snapmaps_estimate(&job->what);
-	job->budget = budget_of_stage(&job->options);
-	reserve_stage(job);
-	return look_for_room(job);
 }
 
 // Seized threads run on, but a signal stops them until the dumper takes notice: what takes long and
 // can be done before is.
 static int read_ahead_of_seize(struct job *job)
 {
-	const int ret = read_ahead(job);
+	const int ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
 
-	return ret < 0 ? ret : job_copy_once_more(job);
+	if (ret < 0)
+		return ret;
+	snapmaps_select_ahead(&job->what, &job->target);
+	return job_copy_once_more(job);
 }
 
 // What needs no stopped target.
@@ -391,7 +390,15 @@ static int prepare(struct job *job)
 		ret = freeze_seize(&job->freeze, &job->error);
 	if (ret == 0)
 		ret = snapshot_prepare(&job->what, &job->freeze, &job->error);
-	return ret < 0 || precopied ? ret : read_ahead(job);
+	if (ret == 0 && !precopied)
+		ret = snapmaps_ahead(&job->what, &job->target, &job->arena, &job->error);
+	if (ret < 0)
+		return ret;
+	allowance_estimate(job);
+	ret = look_for_room(job);
+	if (ret == 0)
+		reserve_stage(job);
+	return ret;
 }
 
 // Everything stands still, and nothing is written yet.
@@ -416,6 +423,7 @@ static int ask_caller(struct job *job)
 static int dump(struct job *job)
 {
 	const struct coresnap_options *options = &job->options;
+	bool limited;
 	int ret = target_open(&job->target, job->pid, options->flags, &job->error);
 
 	if (ret == 0)
@@ -432,17 +440,17 @@ static int dump(struct job *job)
 		return ret;
 	restart_look(&job->freeze);
 	job->progress.stopped = 1;
-	ret = freeze_stop(&job->freeze,
-			  options->stop_timeout_ns ? options->stop_timeout_ns :
-						     DEFAULT_STOP_TIMEOUT_NS,
-			  &job->error);
+	const uint64_t timeout_ns = options->stop_timeout_ns ? options->stop_timeout_ns :
+							       DEFAULT_STOP_TIMEOUT_NS;
+
+	ret = freeze_stop(&job->freeze, allowance_stop_ns(job, timeout_ns, &limited), &job->error);
 	phases_enter_at(&job->phases, CORESNAP_PHASE_STOP, job->freeze.began_ns);
 	phases_enter(&job->phases, CORESNAP_PHASE_REGISTERS);
 	// Also when some have not stopped: those that have shall not notice.
 	restart_calls(&job->freeze);
 	freeze_write_registers(&job->freeze);
-	if (ret < 0)
-		return ret;
+	if (allowance_stopped(job, limited, &job->error) < 0 || ret < 0)
+		return -EIO;
 	job->mem.tracee = stopped_thread(&job->freeze);
 	ret = ask_caller(job);
 	if (ret == 0)
@@ -481,6 +489,8 @@ int job_run(struct job *job)
 		error_set(&job->error, CORESNAP_E_TARGET_GONE, ESRCH,
 			  "process %d went away while its core was written", job->pid);
 	}
+	if (job->overdue)
+		allowance_used_up(job, &job->error);
 	// Whatever happened, the target runs.
 	job_thaw(job);
 	phases_enter(&job->phases, PHASE_NONE);

@@ -27,11 +27,11 @@ struct job {
 	int32_t first_tid; // of a process that dumps itself: the calling thread; else 0
 	struct coresnap_options options;
 	struct snapshot_options what;
-	uint64_t estimate; // about how many bytes the core will have
-	uint64_t budget;   // bytes of memory that staging may take
+	struct coresnap_estimate estimate;
 
 	struct target target;
 	bool target_died; // while it was stopped
+	bool overdue;     // likewise, and stands still longer than it may
 	struct freeze freeze;
 	struct snapshot snapshot;
 	struct mem mem;

@@ -3,25 +3,27 @@
 #include <errno.h>
 
 #include "account.h"
+#include "allowance.h"
+#include "estimate.h"
 #include "job_parts.h"
 #include "snapmaps.h"
+#include "survey.h"
+#include "sys.h"
 
-#define LARGE_TARGET (64u << 20)
-
-// Above that the pause of a copy is several times that of precopy (docs/pausing.md).
 static bool tries_precopy(const struct job *job)
 {
 	const int method = job->options.method;
 
 	return method == CORESNAP_METHOD_PRECOPY ||
-	       (method == CORESNAP_METHOD_AUTO && job->estimate >= LARGE_TARGET);
+	       (method == CORESNAP_METHOD_AUTO && estimate_prefers_precopy(&job->estimate));
 }
 
 // It came to nothing: 0 where another method's turn is.
 static int step_down(struct job *job, const struct coresnap_error *why)
 {
 	if (job->options.method == CORESNAP_METHOD_PRECOPY ||
-	    why->code == CORESNAP_E_TARGET_GONE || why->code == CORESNAP_E_CANCELLED) {
+	    why->code == CORESNAP_E_TARGET_GONE || why->code == CORESNAP_E_CANCELLED ||
+	    why->code == CORESNAP_E_PAUSE) {
 		job->error = *why;
 		return -EIO;
 	}
@@ -39,7 +41,8 @@ static int estimate(struct job *job, struct coresnap_error *err)
 	const int ret = snapmaps_ahead(&what, &job->target, &scratch, err);
 
 	if (ret == 0)
-		job->estimate = snapmaps_estimate(&what);
+		survey_maps(&job->estimate, &what.ahead, what.filter,
+			    (uint64_t)sysconf(_SC_PAGESIZE), NULL);
 	arena_deinit(&scratch);
 	return ret;
 }
@@ -60,6 +63,7 @@ int job_copy_ahead(struct job *job)
 		return step_down(job, &why);
 	if (!tries_precopy(job))
 		return 0;
+	phases_enter(&job->phases, CORESNAP_PHASE_AHEAD);
 	return precopy_begin(job, &why) == 0 ? 0 : step_down(job, &why);
 }
 
@@ -94,6 +98,7 @@ bool job_precopied(struct job *job, int *ret)
 
 	if (!job->precopy.ready)
 		return false;
+	phases_enter(&job->phases, CORESNAP_PHASE_SCAN);
 	if (precopy_end(job, &why) == 0) {
 		job->result.method = CORESNAP_METHOD_PRECOPY;
 		*ret = dump_precopied(job);

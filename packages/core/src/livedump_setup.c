@@ -146,6 +146,7 @@ int livedump_options(const struct coresnap_options *options, struct coresnap_err
 		{ options->flags & CORESNAP_FILTER, "a filter" },
 		{ options->flags & CORESNAP_UNDUMPABLE, "undumpable" },
 		{ options->stop_timeout_ns, "a timeout for stopping" },
+		{ options->max_pause_ns, "a longest pause" },
 		{ options->keep != CORESNAP_KEEP_FIRST, "keeping the smaller segments" },
 		{ options->core_limit, "a core limit" },
 		{ options->n_notes, "notes" },

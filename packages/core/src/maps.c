@@ -158,6 +158,13 @@ static bool starts(const char *line, size_t len, const char *prefix, const char 
 	return true;
 }
 
+// Rss leaves these pages out (smaps_hugetlb_range in fs/proc/task_mmu.c).
+static void count_hugetlb(struct mapping *m, uint64_t size)
+{
+	m->resident += size;
+	m->huge += size;
+}
+
 int maps_feed(struct maps *maps, const char *line, size_t len)
 {
 	const char *rest;
@@ -173,6 +180,12 @@ int maps_feed(struct maps *maps, const char *line, size_t len)
 		m->resident = procfs_number(rest, 10, NULL) * 1024;
 	else if (starts(line, len, "Anonymous:", &rest) || starts(line, len, "Swap:", &rest))
 		m->anonymous += procfs_number(rest, 10, NULL) * 1024;
+	else if (starts(line, len, "AnonHugePages:", &rest) ||
+		 starts(line, len, "ShmemPmdMapped:", &rest))
+		m->huge += procfs_number(rest, 10, NULL) * 1024;
+	else if (starts(line, len, "Shared_Hugetlb:", &rest) ||
+		 starts(line, len, "Private_Hugetlb:", &rest))
+		count_hugetlb(m, procfs_number(rest, 10, NULL) * 1024);
 	else if (starts(line, len, "VmFlags:", &rest))
 		feed_vm_flags(m, rest, line + len);
 	return 0;
@@ -262,7 +275,7 @@ bool mapping_diskless(const struct mapping *m)
 // always_dump_vma(): the gate and special mappings with a name ([vdso], [vvar], [vvar_vclock],
 // [uprobes], [sigpage], [vectors]). Names in brackets that are not special mappings: the main heap
 // and stacks, and what prctl(PR_SET_VMA_ANON_NAME) gave.
-static bool is_special(const struct mapping *m)
+bool mapping_is_special(const struct mapping *m)
 {
 	return !mapping_has_file(m) && m->name_len > 2 && m->name[0] == '[' &&
 	       !mapping_named(m, "[heap]") && !mapping_named(m, "[stack]") &&
@@ -294,7 +307,7 @@ void mapping_select(struct mapping *m, const struct mapping_facts *facts)
 	const uint64_t filter = facts->filter;
 	const bool shared = dumped_as_shared(m);
 
-	if (is_special(m))
+	if (mapping_is_special(m))
 		return keep(m, true, 0);
 	if (m->flags & MAPPING_DONTDUMP)
 		return keep(m, false, CORESNAP_SKIP_DONTDUMP);

@@ -43,6 +43,7 @@ struct mapping {
 	const char *name;   // raw bytes, not NUL-terminated
 	uint64_t anonymous; // bytes of written private pages, swapped ones included
 	uint64_t resident;  // bytes mapped
+	uint64_t huge;      // of these: in huge pages
 	uint64_t dump_size; // bytes of it in the core, from start
 	int skip_reason;    // enum coresnap_skip_reason of the rest; -1: nothing there to skip
 };
@@ -69,6 +70,8 @@ bool mapping_named(const struct mapping *mapping, const char *name);
 // Is it shared memory that lives in no file of a disk: an anonymous mapping, a memfd, a SysV segment,
 // tmpfs? The block device of these is one without a driver.
 bool mapping_diskless(const struct mapping *mapping);
+// Is it of the kernel's own ([vdso])?
+bool mapping_is_special(const struct mapping *mapping);
 
 // Does a fork not carry it over as it is now?
 bool mapping_unforkable(const struct mapping *mapping);

@@ -301,6 +301,13 @@ static size_t read_together(struct mem *mem, size_t from, uint8_t *at)
 	return n;
 }
 
+static int may_go_on(const struct mem *mem, struct coresnap_error *err)
+{
+	if (mem->cancel && __atomic_load_n(mem->cancel, __ATOMIC_RELAXED))
+		return error_cancelled(err);
+	return mem->deadline_ns && sys_now_ns() >= mem->deadline_ns ? -ETIME : 0;
+}
+
 static int read_extent(struct mem *mem, struct extent *extent, uint8_t *at,
 		       struct coresnap_error *err)
 {
@@ -308,10 +315,11 @@ static int read_extent(struct mem *mem, struct extent *extent, uint8_t *at,
 
 	for (size_t done = 0; done < len; done += PIECE) {
 		const size_t piece = len - done < PIECE ? len - done : PIECE;
+		int ret = may_go_on(mem, err);
 
-		if (mem->cancel && __atomic_load_n(mem->cancel, __ATOMIC_RELAXED))
-			return error_cancelled(err);
-		const int ret = mem_read(mem, extent, extent->start + done, at + done, piece);
+		if (ret < 0)
+			return ret;
+		ret = mem_read(mem, extent, extent->start + done, at + done, piece);
 
 		if (ret < 0) {
 			err->address = extent->start + done;
@@ -329,10 +337,13 @@ static int read_extents(struct mem *mem, size_t from, uint8_t *at, struct coresn
 	size_t i = from;
 
 	while (i < mem->n) {
-		if (mem->cancel && __atomic_load_n(mem->cancel, __ATOMIC_RELAXED))
-			return error_cancelled(err);
+		int ret = may_go_on(mem, err);
+
+		if (ret < 0)
+			return ret;
 		const size_t n = read_together(mem, i, at);
-		const int ret = n ? 0 : read_extent(mem, &mem->list[i], at, err);
+
+		ret = n ? 0 : read_extent(mem, &mem->list[i], at, err);
 
 		if (ret < 0)
 			return ret;

@@ -31,6 +31,7 @@ struct mem {
 	// Told of each range whose tags are missing.
 	void (*untagged)(void *arg, uint64_t start, uint64_t end);
 	void *skip_arg;
+	uint64_t deadline_ns; // when mem_stage() gives up (sys_now_ns()); 0: never
 	const int *cancel; // becomes non-zero when the caller gives up; may be NULL
 };
 
@@ -55,7 +56,8 @@ uint64_t mem_size(const struct mem *mem, size_t from);
 // Makes memory for about so many bytes to be staged, before the target is stopped. Best effort.
 void mem_reserve(struct mem *mem, uint64_t size);
 
-// Reads the extents from @from on into memory. -ENOMEM when there is not enough of that.
+// Reads the extents from @from on into memory. -ENOMEM when there is not enough of that,
+// -ETIME at the deadline.
 int must_check mem_stage(struct mem *mem, size_t from, struct coresnap_error *err);
 
 // Reads size bytes at address of the image into buf; what cannot be read becomes zeros and is

@@ -38,6 +38,21 @@ const char *coresnap_skip_reason_name(int reason)
 	return NAME(names, reason);
 }
 
+const char *coresnap_region_name(int region)
+{
+	static const char *const names[] = {
+		[CORESNAP_REGION_HEAP] = "heap",
+		[CORESNAP_REGION_STACK] = "stack",
+		[CORESNAP_REGION_ANONYMOUS] = "anonymous",
+		[CORESNAP_REGION_SHARED] = "shared",
+		[CORESNAP_REGION_FILE] = "file",
+		[CORESNAP_REGION_HUGETLB] = "hugetlb",
+		[CORESNAP_REGION_SPECIAL] = "special",
+	};
+
+	return NAME(names, region);
+}
+
 const char *coresnap_phase_name(int phase)
 {
 	static const char *const names[] = {
@@ -45,6 +60,7 @@ const char *coresnap_phase_name(int phase)
 		[CORESNAP_PHASE_REGISTERS] = "registers", [CORESNAP_PHASE_SCAN] = "scan",
 		[CORESNAP_PHASE_COPY] = "copy",           [CORESNAP_PHASE_SPILL] = "spill",
 		[CORESNAP_PHASE_THAW] = "thaw",           [CORESNAP_PHASE_WRITE] = "write",
+		[CORESNAP_PHASE_AHEAD] = "ahead",
 	};
 
 	return NAME(names, phase);
@@ -74,6 +90,7 @@ const char *coresnap_code_name(int code)
 		[CORESNAP_E_NO_SPACE] = "no-space",
 		[CORESNAP_E_TARGET_GONE] = "target-gone",
 		[CORESNAP_E_DEADLINE] = "deadline",
+		[CORESNAP_E_PAUSE] = "pause-too-long",
 		[CORESNAP_E_CANCELLED] = "cancelled",
 	};
 

@@ -267,7 +267,7 @@ int precopy_begin(struct job *job, struct coresnap_error *err)
 	precopy->track.target = &job->target;
 	precopy->track.self = job->first_tid != 0;
 	precopy->track.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
-	int ret = spool_open(&precopy->spool, &job->sink, job->estimate, err);
+	int ret = spool_open(&precopy->spool, &job->sink, job->estimate.kept, err);
 
 	if (ret == 0)
 		ret = track_open(&precopy->track, err);

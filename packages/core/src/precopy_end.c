@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // The last pass, over a stopped target, and what follows.
+#include "allowance.h"
 #include "cleanup.h"
 #include "job.h"
 #include "pagemap.h"
@@ -100,7 +101,10 @@ int precopy_end(struct job *job, struct coresnap_error *err)
 {
 	struct mem *const mem = &job->mem;
 	char text[32];
-	int ret = snapmaps_precopied(&job->snapshot, &job->target, &job->what, err);
+	int ret = allowance_covers(job, CORESNAP_METHOD_PRECOPY, err);
+
+	if (ret == 0)
+		ret = snapmaps_precopied(&job->snapshot, &job->target, &job->what, err);
 
 	for (size_t i = 0; ret == 0 && i < job->snapshot.maps.n; i++) {
 		struct mapping *const m = &job->snapshot.maps.list[i];
@@ -119,14 +123,18 @@ int precopy_end(struct job *job, struct coresnap_error *err)
 		return ret;
 	const uint64_t size = mem_size(mem, 0) + tags_size(mem, &job->snapshot);
 
-	if (size > job->budget) {
+	if (size > job->estimate.budget) {
 		error_remedy(err, "Raise the stage budget, or use the method fork or stop");
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
 				 "%s that were written at the last, or are shared, do not fit the "
 				 "stage budget",
 				 error_size(text, sizeof(text), size));
 	}
+	phases_enter(&job->phases, CORESNAP_PHASE_COPY);
+	mem->deadline_ns = allowance_deadline_ns(job, CORESNAP_METHOD_PRECOPY);
 	ret = mem_stage(mem, 0, err);
+	if (ret == -ETIME)
+		return allowance_used_up(job, err);
 	return ret < 0 ? ret : tags_stage(mem, &job->snapshot, err);
 }
 

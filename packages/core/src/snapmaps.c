@@ -109,21 +109,6 @@ int snapmaps_ahead(struct snapshot_options *options, const struct target *target
 	return maps_read(&options->ahead, target->proc_fd, "smaps", err);
 }
 
-uint64_t snapmaps_estimate(const struct snapshot_options *options)
-{
-	const struct mapping_facts facts = { .filter = options->filter };
-	uint64_t size = 0;
-
-	for (size_t i = 0; i < options->ahead.n; i++) {
-		struct mapping m = options->ahead.list[i];
-
-		mapping_select(&m, &facts);
-		if (m.dump_size)
-			size += m.flags & MAPPING_SHARED ? m.resident : m.anonymous;
-	}
-	return size;
-}
-
 int snapmaps_whole(struct snapshot *s, const struct target *target,
 		   const struct snapshot_options *options, struct coresnap_error *err)
 {

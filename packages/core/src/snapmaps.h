@@ -15,9 +15,6 @@
 int must_check snapmaps_ahead(struct snapshot_options *options, const struct target *target,
 			      struct arena *arena, struct coresnap_error *err);
 
-// About how many bytes a core of it will have.
-uint64_t snapmaps_estimate(const struct snapshot_options *options);
-
 // In the pause, for the method stop: everything, from smaps.
 int must_check snapmaps_whole(struct snapshot *snapshot, const struct target *target,
 			      const struct snapshot_options *options, struct coresnap_error *err);

@@ -412,7 +412,7 @@ static int look_closely(const struct target *target, const struct maps *maps, st
 }
 
 // "running", or the number of a call (or -1), its arguments, the stack pointer and the pc.
-static bool stack_pointer(const struct target *target, pid_t tid, uint64_t *sp)
+bool victim_stack_pointer(const struct target *target, pid_t tid, uint64_t *sp)
 {
 	char path[32], text[256];
 	const char *at = text;
@@ -446,7 +446,7 @@ int victim_look(const struct target *target, const struct maps *maps, pid_t tid,
 	if (ret < 0)
 		return ret;
 	*seccomp = status.seccomp;
-	if (!stack_pointer(target, tid, &sp) ||
+	if (!victim_stack_pointer(target, tid, &sp) ||
 	    stack_at(mapping_at(maps, sp - 1), sp, tid == target->pid) != STACK_NO_ROOM)
 		return 0;
 	return refuse_stack(err, tid);

@@ -33,6 +33,9 @@ struct victim {
 int must_check victim_choose(struct victim *victim, struct freeze *freeze, const struct maps *maps,
 			     const struct victim_memory *memory, struct coresnap_error *err);
 
+// The stack pointer of a thread that sleeps in a call; false for one that runs.
+bool victim_stack_pointer(const struct target *target, pid_t tid, uint64_t *sp);
+
 // What tells against a thread of a running target before it is stopped: 0, or a negative errno and
 // what victim_choose() would say. Its stack is known only while it sleeps.
 int must_check victim_look(const struct target *target, const struct maps *maps, pid_t tid,

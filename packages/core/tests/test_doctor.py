@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 import coresnap
-from coresnap import Method, _ffi, pause
+from coresnap import Method, _ffi
 from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
@@ -33,6 +32,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 @without
 def test_a_kernel_without_livedump(process: subprocess.Popen[bytes]) -> None:
     system, found = coresnap.doctor(), coresnap.doctor(process.pid)
+    of_stop = coresnap.estimate(process.pid).method is Method.STOP
     for diagnosis in (system, found):
         assert not diagnosis.livedump
         error = diagnosis.methods[0].error
@@ -43,9 +43,9 @@ def test_a_kernel_without_livedump(process: subprocess.Popen[bytes]) -> None:
         Method.FORK,
         Method.STOP,
     ]
-    works = tuple(check.method for check in found.methods if check.error is None)
-    assert found.auto == system.auto == works
-    assert works[-2:] == (Method.FORK, Method.STOP)
+    kernel = (Method.PRECOPY,) if Method.PRECOPY in system.auto else ()
+    assert system.auto == (*kernel, Method.FORK, Method.STOP)
+    assert found.auto == ((Method.STOP,) if of_stop else (Method.FORK, Method.STOP))  # it is small
 
 
 def test_what_it_says_is_what_the_dump_says(process: subprocess.Popen[bytes]) -> None:
@@ -89,51 +89,13 @@ def test_the_json_has_plain_values(process: subprocess.Popen[bytes]) -> None:
     assert {each["method"] for each in fields["methods"]} == {"livedump", "precopy", "fork", "stop"}
 
 
-def load(**more: int) -> pause.Load:
-    """A process of 10 threads and 1 GiB, with nothing unusual."""
-    usual = {"threads": 10, "stuck": 0, "page_tables": 2 << 20, "private": 1 << 30, "shared": 0}
-    return pause.Load(**(usual | {"budget": 4 << 30} | more))
-
-
-def test_an_estimate_grows_with_what_a_pause_depends_on() -> None:
-    for method, more in (
-        (Method.FORK, {"threads": 1000}),
-        (Method.FORK, {"page_tables": 8 << 20}),
-        (Method.FORK, {"shared": 1 << 30}),
-        (Method.STOP, {"private": 2 << 30}),
-        (Method.STOP, {"budget": 1 << 20}),
-        (Method.STOP, {"stuck": 1}),
-    ):
-        usual, unusual = (pause.estimate(load(**each), method) for each in ({}, more))
-        assert unusual.least_ms > usual.least_ms and unusual.most_ms > usual.most_ms
-        assert unusual.basis != usual.basis
-    assert (
-        pause.estimate(load(), Method.FORK).most_ms < pause.estimate(load(), Method.STOP).least_ms
-    )
-
-
-def test_an_estimate_covers_what_was_measured() -> None:
-    """The rows of 1024 MiB of docs/pausing.md, whose loads these are."""
-    text = (Path(__file__).parents[3] / "docs/pausing.md").read_text()
-    rows = re.findall(
-        r"^\| (\d+) \| (\d+) MiB \| ([\d.]+) \([^|]+ \| ([\d.]+) \([^|]+ \|$", text, re.M
-    )
-    assert rows
-    for threads, size, *medians in rows:
-        known = load(
-            threads=int(threads), private=int(size) << 20, page_tables=(int(size) << 11) + 65536
-        )
-        for method, median in zip((Method.STOP, Method.FORK), medians, strict=True):
-            found = pause.estimate(known, method)
-            assert found.least_ms <= float(median) <= found.most_ms, (threads, size, method)
-
-
 @pytest.mark.parametrize(
     "option",
     [
         {"filter": 0x33},
         {"undumpable": True},
         {"stop_timeout": 2.0},
+        {"max_pause": 2.0},
         {"max_size": 10000, "keep": "small-first"},
         {"core_limit": 100_000},
         {"notes": [("example.org", 1, b"")]},

@@ -65,6 +65,9 @@ def test_names_of_methods_and_reasons_are_those_of_the_library() -> None:
         assert _ffi._text(lib.coresnap_skip_reason_name(number)) == reason.value
     for phase, number in _ffi.PHASES.items():
         assert _ffi._text(lib.coresnap_phase_name(number)) == phase.value
+    for region, number in _ffi.REGIONS.items():
+        assert _ffi._text(lib.coresnap_region_name(number)) == region.value
+    assert list(_ffi.REGIONS.values()) == sorted(header_enum("coresnap_region").values())
     assert list(_ffi.PHASES.values()) == sorted(header_enum("coresnap_phase").values())
     assert len(_ffi.METHODS) == len(header_enum("coresnap_method"))
     assert len(_ffi.REASONS) == header_enum("coresnap_skip_reason")["CORESNAP_SKIP_REASONS"]
@@ -107,6 +110,8 @@ def test_an_extension_of_another_version_is_refused_at_import() -> None:
         {"stop_timeout": 0},
         {"stop_timeout": float("nan")},
         {"stop_timeout": float("inf")},
+        {"max_pause": 0},
+        {"max_pause": float("nan")},
         {"max_size": 0},
         {"keep": "small-first"},
         {"keep": "large-first", "max_size": 5},

@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 
 #include "own_image.h"
+#include "sys.h"
 
 #define RW (PROT_READ | PROT_WRITE)
 
@@ -214,6 +215,23 @@ static void private_file(void)
 	CHECK_EQ(mem.list[0].bytes[PAGE], 0);
 	CHECK_EQ(mem.bytes_read, PAGE);
 	CHECK_EQ(mem.bytes_unreadable, 0);
+}
+
+static void staging_ends_at_its_deadline(void)
+{
+	struct mem mem = begin();
+	uint8_t *const m = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	m[0] = 7;
+	struct snapshot s = one_mapping(m);
+
+	scan(&mem, &s);
+	mem.deadline_ns = sys_now_ns();
+	CHECK_EQ(mem_stage(&mem, 0, &err), -ETIME);
+	CHECK_EQ(mem.bytes_read, 0);
+	mem.deadline_ns = sys_now_ns() + 60000000000u;
+	CHECK_EQ(mem_stage(&mem, 0, &err), 0);
+	CHECK_EQ(mem.list[0].bytes[0], 7);
 }
 
 // Anonymous memory that has a file; by the filter it may be kept before it is written.
@@ -443,6 +461,7 @@ static const struct check_case cases[] = {
 	CASE(forkable),
 	CASE(shared_with_holes),
 	CASE(private_file),
+	CASE(staging_ends_at_its_deadline),
 	CASE(dev_zero),
 	CASE(huge_empty_mapping),
 	CASE(hugetlb),

@@ -33,6 +33,7 @@ static const char help[] =
 	"      --strict-timeouts   leave interrupted waits with a timeout to fail with EINTR\n"
 	"      --stage-budget N    bytes of memory that stop may use to shorten the pause\n"
 	"      --stop-timeout S    seconds to wait for threads to stop (default 1)\n"
+	"      --max-pause TIME    give up rather than stop it for longer, as 20ms\n"
 	"      --max-size N        cut the core after N bytes\n"
 	"      --keep small-first  with --max-size: shorten the largest segments instead\n"
 	"      --core-limit N      stop where the kernel would with RLIMIT_CORE of N bytes;\n"
@@ -114,6 +115,22 @@ static bool parse_seconds(const char *text, uint64_t *ret_ns)
 	return true;
 }
 
+// With a unit, or in seconds.
+static bool parse_duration(const char *text, uint64_t *ret_ns)
+{
+	char *end;
+	const double value = strtod(text, &end);
+	const double unit = strcmp(end, "us") == 0	       ? 1e3 :
+			    strcmp(end, "ms") == 0	       ? 1e6 :
+			    !*end || strcmp(end, "s") == 0 ? 1e9 :
+							     0;
+
+	if (end == text || !(value > 0 && value < 1e6))
+		return false;
+	*ret_ns = (uint64_t)(value * unit);
+	return *ret_ns != 0;
+}
+
 static bool parse_method(const char *text, int *ret)
 {
 	for (int method = CORESNAP_METHOD_AUTO; method <= CORESNAP_METHOD_LIVEDUMP; method++) {
@@ -151,6 +168,7 @@ enum {
 	OPT_STRICT,
 	OPT_BUDGET,
 	OPT_TIMEOUT,
+	OPT_MAX_PAUSE,
 	OPT_MAX_SIZE,
 	OPT_KEEP,
 	OPT_CORE_LIMIT,
@@ -205,6 +223,7 @@ static const struct option long_options[] = {
 	{ "strict-timeouts", no_argument, NULL, OPT_STRICT },
 	{ "stage-budget", required_argument, NULL, OPT_BUDGET },
 	{ "stop-timeout", required_argument, NULL, OPT_TIMEOUT },
+	{ "max-pause", required_argument, NULL, OPT_MAX_PAUSE },
 	{ "max-size", required_argument, NULL, OPT_MAX_SIZE },
 	{ "keep", required_argument, NULL, OPT_KEEP },
 	{ "core-limit", required_argument, NULL, OPT_CORE_LIMIT },
@@ -260,6 +279,9 @@ static int parse_option(int option, struct arguments *args)
 		return parse_seconds(optarg, &options->stop_timeout_ns) ?
 			       -1 :
 			       usage("no number of seconds", optarg);
+	case OPT_MAX_PAUSE:
+		return parse_duration(optarg, &options->max_pause_ns) ? -1 :
+									usage("no duration", optarg);
 	case OPT_COMPRESS:
 		return parse_compression(optarg, options) ? -1 :
 							    usage("no such compression", optarg);

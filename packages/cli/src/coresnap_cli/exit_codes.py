@@ -21,6 +21,7 @@ class ExitCode(enum.IntEnum):
     NO_SPACE = Code.NO_SPACE
     TARGET_GONE = Code.TARGET_GONE
     DEADLINE = Code.DEADLINE
+    PAUSE = Code.PAUSE
     INTERRUPTED = Code.CANCELLED
     TERMINATED = 128 + signal.SIGTERM
 
@@ -37,6 +38,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.NO_SPACE: "no space left for the core",
     ExitCode.TARGET_GONE: "the process exited or called execve during the dump",
     ExitCode.DEADLINE: "a deadline passed, nothing was written",
+    ExitCode.PAUSE: "the process would stand still for longer than --max-pause allows",
     ExitCode.INTERRUPTED: "interrupted (SIGINT), cleaned up",
     ExitCode.TERMINATED: "terminated (SIGTERM), cleaned up",
 }

@@ -66,7 +66,7 @@ def _rows(
 
 
 def _is_before(phase: coresnap.Phase) -> bool:
-    return phase is coresnap.Phase.SEIZE
+    return phase in (coresnap.Phase.AHEAD, coresnap.Phase.SEIZE)
 
 
 def _is_after(phase: coresnap.Phase) -> bool:

@@ -19,6 +19,8 @@ OOM_ADJ = click.IntRange(-17, 15)
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([KMGT]?)(?:i?B)?", re.ASCII)
 _MAX = 2**64 - 1
+_SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(s|ms|us)?", re.ASCII)
 
 
 def parse_number(text: str) -> int | None:
@@ -102,4 +104,15 @@ def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
         parsed = -1.0
     if not math.isfinite(parsed) or not 0 < parsed < 1e9:
         raise click.BadParameter(f"{value!r} is not a duration in seconds, like 0.5")
+    return parsed
+
+
+def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """A positive duration with a unit (s, ms or us), or in seconds."""
+    if value is None:
+        return None
+    match = _DURATION.fullmatch(value.strip())
+    parsed = float(match[1]) * _SECONDS[match[2] or ""] if match else 0.0
+    if not 1e-9 <= parsed < 1e9:
+        raise click.BadParameter(f"{value!r} is not a duration like 20ms or 0.5s")
     return parsed

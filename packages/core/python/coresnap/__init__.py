@@ -2,7 +2,7 @@
 """ELF cores of processes that keep running."""
 
 from ._version import __version__
-from .api import Destination, OwnNote, dump, dump_self, open_stream
+from .api import Destination, OwnNote, dump, dump_self, estimate, open_stream
 from .corefile import (
     AddressMissing,
     Core,
@@ -34,11 +34,12 @@ from .errors import (
     NoProcess,
     NoSpace,
     NotPermitted,
+    PauseTooLong,
     TargetGone,
     UsageError,
 )
 from .livedump import UNLIMITED, LivedumpResult, livedump
-from .pause import Pause
+from .pause import Estimate, Pause, Region, RegionSize
 from .result import (
     Compression,
     DumpResult,
@@ -70,6 +71,7 @@ __all__ = [
     "Difference",
     "DumpResult",
     "DumpStream",
+    "Estimate",
     "Failed",
     "Header",
     "Incomplete",
@@ -87,11 +89,14 @@ __all__ = [
     "Note",
     "OwnNote",
     "Pause",
+    "PauseTooLong",
     "Phase",
     "PrPsInfo",
     "PrStatus",
     "Progress",
     "Refusal",
+    "Region",
+    "RegionSize",
     "Segment",
     "SigInfo",
     "Skip",
@@ -108,6 +113,7 @@ __all__ = [
     "doctor",
     "dump",
     "dump_self",
+    "estimate",
     "livedump",
     "open_stream",
 ]

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Final
 
 from . import errors
 from ._version import __version__
+from .pause import Estimate, Pause, Region, RegionSize, basis
 from .result import (
     Compression,
     DumpResult,
@@ -93,6 +94,7 @@ COMPRESSIONS: Final[Mapping[Compression, int]] = {
     Compression.GZIP: lib.CORESNAP_COMPRESS_GZIP,
 }
 PHASES: Final[Mapping[Phase, int]] = {
+    Phase.AHEAD: lib.CORESNAP_PHASE_AHEAD,
     Phase.SEIZE: lib.CORESNAP_PHASE_SEIZE,
     Phase.STOP: lib.CORESNAP_PHASE_STOP,
     Phase.REGISTERS: lib.CORESNAP_PHASE_REGISTERS,
@@ -101,6 +103,15 @@ PHASES: Final[Mapping[Phase, int]] = {
     Phase.SPILL: lib.CORESNAP_PHASE_SPILL,
     Phase.THAW: lib.CORESNAP_PHASE_THAW,
     Phase.WRITE: lib.CORESNAP_PHASE_WRITE,
+}
+REGIONS: Final[Mapping[Region, int]] = {
+    Region.HEAP: lib.CORESNAP_REGION_HEAP,
+    Region.STACK: lib.CORESNAP_REGION_STACK,
+    Region.ANONYMOUS: lib.CORESNAP_REGION_ANONYMOUS,
+    Region.SHARED: lib.CORESNAP_REGION_SHARED,
+    Region.FILE: lib.CORESNAP_REGION_FILE,
+    Region.HUGETLB: lib.CORESNAP_REGION_HUGETLB,
+    Region.SPECIAL: lib.CORESNAP_REGION_SPECIAL,
 }
 _METHOD_OF: Final = {number: method for method, number in METHODS.items()}
 _REASON_OF: Final = {number: reason for reason, number in REASONS.items()}
@@ -118,22 +129,23 @@ class Output:
 class Options:
     """Checked options of a dump; None means the library's default."""
 
-    method: Method
-    filter: int | None
-    strict_timeouts: bool
-    force: bool
-    undumpable: bool
-    stage_budget: int | None
-    stop_timeout_ns: int | None
-    max_size: int | None
-    keep: Keep
-    core_limit: int | None
-    notes: tuple[tuple[bytes, int, bytes], ...]
-    compression: Compression
-    level: int
-    nice: int | None
-    io_prio: int | None
-    oom_adj: int | None
+    method: Method = Method.AUTO
+    filter: int | None = None
+    strict_timeouts: bool = False
+    force: bool = False
+    undumpable: bool = False
+    stage_budget: int | None = None
+    stop_timeout_ns: int | None = None
+    max_pause_ns: int | None = None
+    max_size: int | None = None
+    keep: Keep = Keep.FIRST
+    core_limit: int | None = None
+    notes: tuple[tuple[bytes, int, bytes], ...] = ()
+    compression: Compression = Compression.NONE
+    level: int = 0
+    nice: int | None = None
+    io_prio: int | None = None
+    oom_adj: int | None = None
 
 
 class Dump:
@@ -266,6 +278,60 @@ def check_method(pid: int, method: Method) -> errors.CoresnapError | None:
     return None if code == errors.Code.OK else _error(code, c_error)
 
 
+def estimate(pid: int, options: Options) -> Estimate:
+    """What coresnap.estimate() returns, and raises."""
+    c_estimate = ffi.new("struct coresnap_estimate *")
+    c_estimate.size = ffi.sizeof("struct coresnap_estimate")
+    c_error = ffi.new("struct coresnap_error *")
+    c_options = _options(options, ffi.NULL, ffi.NULL)
+    check(lib.coresnap_estimate(pid, c_options, c_estimate, c_error), c_error, None)
+    pauses = {method: c_estimate.pauses[number] for method, number in METHODS.items()}
+    return Estimate(
+        pid=pid,
+        method=_METHOD_OF[c_estimate.method],
+        threads=c_estimate.threads,
+        stuck=c_estimate.stuck,
+        kept=c_estimate.kept,
+        unforkable=c_estimate.unforkable,
+        huge=c_estimate.huge,
+        forked=c_estimate.forked,
+        budget=c_estimate.budget,
+        copy_ns=c_estimate.copy_ns,
+        regions={
+            region: _region_size(c_estimate.regions[number]) for region, number in REGIONS.items()
+        },
+        pauses={
+            method: _pause(method, pause, c_estimate)
+            for method, pause in pauses.items()
+            if pause.expected_ns
+        },
+    )
+
+
+def _region_size(size: Any) -> RegionSize:
+    return RegionSize(
+        mappings=size.mappings, mapped=size.mapped, resident=size.resident, kept=size.kept
+    )
+
+
+def _pause(method: Method, pause: Any, c_estimate: Any) -> Pause:
+    return Pause(
+        expected_ns=pause.expected_ns,
+        least_ns=pause.least_ns,
+        most_ns=pause.most_ns,
+        copied=pause.copied,
+        spilled=pause.spilled,
+        basis=basis(
+            method,
+            threads=c_estimate.threads,
+            stuck=c_estimate.stuck,
+            forked=c_estimate.forked,
+            copied=pause.copied,
+            spilled=pause.spilled,
+        ),
+    )
+
+
 def livedump_error(pid: int, number: int) -> errors.CoresnapError:
     """The exception for an errno of opening or writing ``/proc/PID/livedump``."""
     c_error = ffi.new("struct coresnap_error *")
@@ -312,7 +378,7 @@ def _options(options: Options, skips: Any, notes: Any) -> Any:
             "stage_budget": options.stage_budget or 0,
             "stop_timeout_ns": options.stop_timeout_ns or 0,
             "skips": skips,
-            "max_skips": MAX_SKIPS,
+            "max_skips": MAX_SKIPS if skips else 0,
             "max_size": options.max_size or 0,
             "keep": KEEPS[options.keep],
             "core_limit": options.core_limit or 0,
@@ -323,6 +389,7 @@ def _options(options: Options, skips: Any, notes: Any) -> Any:
             "nice": options.nice or 0,
             "io_prio": options.io_prio or 0,
             "oom_adj": options.oom_adj or 0,
+            "max_pause_ns": options.max_pause_ns or 0,
         },
     )
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from ._ffi import Dump, Options, Output
+from ._ffi import estimate as find_estimate
 from .errors import UsageError
 from .livedump import in_range
+from .pause import Estimate
 from .result import Compression, DumpResult, Keep, Method, Progress
 from .stream import DumpStream
 
@@ -40,6 +42,7 @@ def dump(
     undumpable: bool = False,
     stage_budget: int | None = None,
     stop_timeout: float | None = None,
+    max_pause: float | None = None,
     max_size: int | None = None,
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
@@ -61,7 +64,7 @@ def dump(
 
     ``method``: how the memory is kept still; the result tells which one was taken. Method livedump
     needs a kernel and settings for it (doctor() tells), and has none of filter, undumpable,
-    stop_timeout, keep, core_limit, notes and on_stopped.
+    stop_timeout, max_pause, keep, core_limit, notes and on_stopped.
     ``filter``: bits of core(5) coredump_filter, instead of the target's own.
     ``strict_timeouts``: let interrupted calls with a finite timeout fail with EINTR (signal(7)),
     instead of starting their timeout anew.
@@ -71,6 +74,9 @@ def dump(
     and in any case no more than half of what this control group has left.
     ``stop_timeout``: seconds to wait for threads to stop; one second. For one that sleeps
     uninterruptibly, when others have stopped, a twentieth of it.
+    ``max_pause``: seconds that the target may stand still. Nothing is begun that is expected to
+    take longer (estimate()), methods stop and precopy give up when they have passed, and the target
+    is let go: PauseTooLong. A fork cannot be interrupted, and a busy machine makes any pause longer.
     ``max_size``: the core has so many bytes at most; the result's whole_size is what it would have.
     ``keep``: what of it is kept then, the file's beginning or the smaller segments.
     ``core_limit``: bytes as the kernel counts them against RLIMIT_CORE; at least a page.
@@ -87,9 +93,10 @@ def dump(
     ``on_progress``: called in this thread about every 20 ms; a short dump may never call it. What
     it raises cancels the dump and is raised by this function.
 
-    Raises UsageError, NoProcess, NotPermitted, TargetGone, NoSpace, DeadlineExceeded, Failed, and
-    Incomplete when the core exists but lacks something (the result is in the exception). After
-    any other error nothing is left under the final name. TypeError for arguments of wrong type.
+    Raises UsageError, NoProcess, NotPermitted, TargetGone, NoSpace, DeadlineExceeded, PauseTooLong,
+    Failed, and Incomplete when the core exists but lacks something (the result is in the
+    exception). After any other error nothing is left under the final name. TypeError for arguments
+    of wrong type.
 
     Other Python threads run meanwhile (the GIL is released), and dumps of different processes may
     run at the same time. Called in the main thread, it runs the program's signal handlers within
@@ -102,7 +109,8 @@ def dump(
         force=force,
         undumpable=undumpable,
         stage_budget=_size("stage_budget", stage_budget),
-        stop_timeout_ns=_stop_timeout_ns(stop_timeout),
+        stop_timeout_ns=_nanoseconds("stop_timeout", stop_timeout),
+        max_pause_ns=_nanoseconds("max_pause", max_pause),
         max_size=_size("max_size", max_size),
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
@@ -129,6 +137,7 @@ def dump_self(
     undumpable: bool = False,
     stage_budget: int | None = None,
     stop_timeout: float | None = None,
+    max_pause: float | None = None,
     max_size: int | None = None,
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
@@ -154,7 +163,8 @@ def dump_self(
         force=force,
         undumpable=undumpable,
         stage_budget=_size("stage_budget", stage_budget),
-        stop_timeout_ns=_stop_timeout_ns(stop_timeout),
+        stop_timeout_ns=_nanoseconds("stop_timeout", stop_timeout),
+        max_pause_ns=_nanoseconds("max_pause", max_pause),
         max_size=_size("max_size", max_size),
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
@@ -177,6 +187,7 @@ def open_stream(
     undumpable: bool = False,
     stage_budget: int | None = None,
     stop_timeout: float | None = None,
+    max_pause: float | None = None,
     max_size: int | None = None,
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
@@ -205,7 +216,8 @@ def open_stream(
         force=False,
         undumpable=undumpable,
         stage_budget=_size("stage_budget", stage_budget),
-        stop_timeout_ns=_stop_timeout_ns(stop_timeout),
+        stop_timeout_ns=_nanoseconds("stop_timeout", stop_timeout),
+        max_pause_ns=_nanoseconds("max_pause", max_pause),
         max_size=_size("max_size", max_size),
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
@@ -220,6 +232,29 @@ def open_stream(
         return DumpStream(other, options, Dump(on_progress, on_stopped))
     _refuse_to_ask(on_stopped)
     return DumpStream(None, _readable_by_self(options), Dump(on_progress))
+
+
+def estimate(
+    pid: int,
+    *,
+    filter: int | None = None,  # noqa: A002 (the kernel's word)
+    undumpable: bool = False,
+    stage_budget: int | None = None,
+    stop_timeout: float | None = None,
+) -> Estimate:
+    """How large would a core of process ``pid`` be, and how long would it stand still for it?
+
+    The arguments are those of dump(). The process is not stopped; it may be held up for a moment
+    when it maps memory. Whether a method would work is what doctor() tells. Raises UsageError,
+    NoProcess, NotPermitted, TargetGone, Failed.
+    """
+    options = Options(
+        filter=_filter(filter),
+        undumpable=undumpable,
+        stage_budget=_size("stage_budget", stage_budget),
+        stop_timeout_ns=_nanoseconds("stop_timeout", stop_timeout),
+    )
+    return find_estimate(_pid(pid), options)
 
 
 def _readable_by_self(options: Options) -> Options:
@@ -358,12 +393,12 @@ def _note(note: OwnNote) -> tuple[bytes, int, bytes]:
     return name, number, bytes(desc)
 
 
-def _stop_timeout_ns(seconds: float | None) -> int | None:
+def _nanoseconds(name: str, seconds: float | None) -> int | None:
     if seconds is None:
         return None
     if not (math.isfinite(seconds) and 1e-9 <= seconds < 2**32):
         raise UsageError(
-            f"stop_timeout {seconds} is no number of seconds to wait",
+            f"{name} {seconds} is no number of seconds to wait",
             remedy="give a positive number",
         )
     return int(seconds * 1e9)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import pause
-from ._ffi import check_method
+from ._ffi import Options, check_method
+from ._ffi import estimate as find_estimate
 from .errors import CoresnapError, NoProcess
 from .pattern import CorePattern
-from .pause import Pause
+from .pause import Estimate, Pause
 from .result import Method
 
 _PIPE_LIMIT = Path("/proc/sys/kernel/core_pipe_limit")
@@ -41,10 +41,16 @@ class MethodCheck:
             "why_not": self.error.what if self.error else "",
             "remedy": self.error.remedy if self.error else "",
             "doubt": self.doubt,
-            "pause_ms": [self.pause.least_ms, self.pause.most_ms] if self.pause else None,
+            "pause_ms": self._milliseconds(),
+            "pause_expected_ms": round(self.pause.expected_ns / 1e6, 1) if self.pause else None,
             "pause_basis": self.pause.basis if self.pause else "",
             "exit_code": int(self.error.exit_code) if self.error else 0,
         }
+
+    def _milliseconds(self) -> list[float] | None:
+        if self.pause is None:
+            return None
+        return [round(ns / 1e6, 1) for ns in (self.pause.least_ns, self.pause.most_ns)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +70,8 @@ class Diagnosis:
     methods: tuple[MethodCheck, ...]
     """Each method, the best first; without a process livedump alone."""
     auto: tuple[Method, ...]
-    """What the method auto would try, in this order; stop comes first for small processes, and
-    precopy for large ones only."""
+    """What the method auto would try, in this order; no fork where a stop is as short, and precopy for
+    large processes only."""
     notes: tuple[str, ...]
     """What else is worth knowing, a sentence each."""
 
@@ -93,7 +99,7 @@ def doctor(pid: int | None = None) -> Diagnosis:
     """
     here = os.getpid() if pid is None else pid
     kinds = (Method.LIVEDUMP,) if pid is None else _LADDER
-    load = None if pid is None else pause.look(pid)
+    load = None if pid is None else _estimate(pid)
     methods = tuple(_check(here, kind, load) for kind in kinds)
     for method in methods:
         if isinstance(method.error, NoProcess):
@@ -108,7 +114,7 @@ def doctor(pid: int | None = None) -> Diagnosis:
         handler=None if pattern is None else pattern.crash_handler,
         core_pipe_limit=_number(_PIPE_LIMIT),
         methods=methods,
-        auto=tuple(works)
+        auto=_order(works, load)
         if pid is not None
         else (*works, *_of_kernel(here), Method.FORK, Method.STOP),
         notes=(*_of_system(pattern), *(() if pid is None else _of_process(pid, load))),
@@ -119,17 +125,33 @@ def _of_kernel(here: int) -> list[Method]:
     return [] if check_method(here, Method.PRECOPY) else [Method.PRECOPY]
 
 
-def _check(pid: int, kind: Method, load: pause.Load | None) -> MethodCheck:
+def _check(pid: int, kind: Method, load: Estimate | None) -> MethodCheck:
     error = check_method(pid, kind)
     if error is not None:
         return MethodCheck(method=kind, error=error)
-    known = load if kind is not Method.LIVEDUMP else None
     return MethodCheck(
         method=kind,
         error=None,
         doubt=_FILTER if kind is Method.FORK and pid != os.getpid() and _has_filter(pid) else "",
-        pause=None if known is None else pause.estimate(known, kind),
+        pause=None if load is None else load.pauses.get(kind),
     )
+
+
+def _estimate(pid: int) -> Estimate | None:
+    """None if it may not be known."""
+    try:
+        return find_estimate(pid, Options())
+    except CoresnapError:
+        return None
+
+
+def _order(works: list[Method], load: Estimate | None) -> tuple[Method, ...]:
+    if load is None:
+        return tuple(works)
+    without = {Method.PRECOPY} if load.method is not Method.PRECOPY else set()
+    if load.method is Method.STOP and Method.STOP in works:
+        without |= {Method.FORK}
+    return tuple(method for method in works if method not in without)
 
 
 def _pattern() -> CorePattern | None:
@@ -156,7 +178,7 @@ def _has_filter(pid: int) -> bool:
     return bool(re.search(r"^Seccomp:\t2$", _text(pid, "status"), re.MULTILINE))
 
 
-def _of_process(pid: int, load: pause.Load | None) -> list[str]:
+def _of_process(pid: int, load: Estimate | None) -> list[str]:
     notes = []
     limits = _text(pid, "limits")
     found = re.search(r"^Max core file size +(\S+) +(\S+)", limits, re.MULTILINE)

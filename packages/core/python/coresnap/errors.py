@@ -24,6 +24,7 @@ class Code(enum.IntEnum):
     NO_SPACE = 6
     TARGET_GONE = 7
     DEADLINE = 8
+    PAUSE = 11
     CANCELLED = 130
 
 
@@ -137,6 +138,12 @@ class DeadlineExceeded(CoresnapError):
     code = Code.DEADLINE
 
 
+class PauseTooLong(CoresnapError):
+    """The pause would exceed ``max_pause``; the target runs on and nothing was written."""
+
+    code = Code.PAUSE
+
+
 class Cancelled(CoresnapError):
     """The dump was cancelled; what was written is deleted and the target runs on.
 
@@ -158,6 +165,7 @@ CLASSES: Final[Mapping[Code, type[CoresnapError]]] = MappingProxyType(
             NoSpace,
             TargetGone,
             DeadlineExceeded,
+            PauseTooLong,
             Cancelled,
         )
     }

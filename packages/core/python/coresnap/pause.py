@@ -1,126 +1,121 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How long a dump is likely to stop a process, by what can be seen of it from outside.
+"""How large the core of a process would be, and how long it would stand still for it, as values.
 
-The rates are those of docs/pausing.md and docs/benchmarks.md, a quiet machine's and a busy one's:
-an estimate is a range, and says by what. It is no promise: what else runs counts as much.
+An estimate is no promise: what else runs counts as much.
 """
 
-import re
+import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from .result import Method
 
 _MIB = 1 << 20
-HUNG_MS = (50.0, 80.0)
-"""How long a dump waits for threads that sleep uninterruptibly, unless told otherwise."""
-_FUSE_WAIT = "request_wait_answer"  # looks as if it could be interrupted, but cannot
-# Milliseconds, least and most.
-_FIXED = {Method.PRECOPY: (0.5, 3.0), Method.FORK: (0.5, 2.0), Method.STOP: (0.2, 2.0)}
-_PER_THREAD = (0.02, 0.07)
-_PER_MIB_OF_TABLES = (7.5, 30.0)  # that is 15 to 60 for a GiB in pages of 4 KiB
-_PER_MIB_OF_TABLES_SCANNED = (0.25, 1.0)
-_PER_MIB_COPIED = (0.15, 0.6)
-_PER_MIB_WRITTEN = (0.5, 10.0)  # to an output of 2 GiB/s or 100 MiB/s
+
+
+class Region(enum.StrEnum):
+    """Kinds of memory of a process."""
+
+    HEAP = "heap"
+    """Of brk(2)."""
+    STACK = "stack"
+    """Of the main thread, and of threads that sleep in a call."""
+    ANONYMOUS = "anonymous"
+    """Other private memory without a file."""
+    SHARED = "shared"
+    """Shared memory: memfd, tmpfs, System V, MAP_SHARED."""
+    FILE = "file"
+    """Mapped files."""
+    HUGETLB = "hugetlb"
+    """Huge pages that were set aside (hugetlbfs)."""
+    SPECIAL = "special"
+    """Of the kernel ([vdso]) and of devices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionSize:
+    """All memory of a kind. Sizes in bytes."""
+
+    mappings: int
+    """How many."""
+    mapped: int
+    """Of address space."""
+    resident: int
+    """Of that in memory."""
+    kept: int
+    """That a core would have of it, holes not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pause:
-    """An estimate, in milliseconds, and what it was made of."""
+    """How long a method is likely to stop a process, in nanoseconds."""
 
-    least_ms: float
-    most_ms: float
+    expected_ns: int
+    least_ns: int
+    most_ns: int
+    copied: int
+    """Bytes that are copied while the process stands still."""
+    spilled: int
+    """Bytes that are written meanwhile: what exceeds the stage budget."""
     basis: str
+    """What the estimate was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
-    """What a pause depends on. Sizes in bytes."""
+class Estimate:
+    """What estimate() finds. Sizes in bytes."""
 
+    pid: int
+    method: Method
+    """The one that auto would take of fork and stop, by their pauses."""
     threads: int
     stuck: int
-    """Threads that sleep uninterruptibly, and would not stop."""
-    page_tables: int
-    private: int
-    shared: int
-    """Memory that a fork does not carry over as it is, so that both methods copy it."""
+    """Threads that sleep uninterruptibly, and are waited for in vain."""
+    kept: int
+    """That a core would have, holes, headers and notes not counted."""
+    unforkable: int
+    """Of these: what a fork does not carry over as it is, so that it copies it, too."""
+    huge: int
+    """Of kept: in huge pages, which are copied and forked faster."""
+    forked: int
+    """In small pages that a fork has to go through."""
     budget: int
-    """What the method stop takes in memory; beyond, it writes while the process stands still."""
+    """Of memory that stop would take; what exceeds it is written while the process stands still."""
+    copy_ns: int
+    """What copying a MiB of it takes, measured now; 0 if that is not known."""
+    regions: Mapping[Region, RegionSize]
+    pauses: Mapping[Method, Pause]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON objects."""
+        plain = {
+            name: value for name, value in vars(self).items() if name not in ("regions", "pauses")
+        }
+        return plain | {
+            "method": self.method.value,
+            "regions": {region.value: dict(vars(size)) for region, size in self.regions.items()},
+            "pauses": {method.value: dict(vars(pause)) for method, pause in self.pauses.items()},
+        }
 
 
-def look(pid: int) -> Load | None:
-    """What /proc tells of a process; None if it tells nothing."""
-    tasks = [task.name for task in _tasks(pid)]
-    # A main thread that has exited tells nothing of memory; the others do.
-    sizes = next(filter(None, (_sizes(pid, tid) for tid in tasks)), None)
-    if sizes is None:
-        return None
-    available = re.search(r"^MemAvailable:\s+(\d+) kB$", _read("/proc/meminfo"), re.M)
-    return Load(
-        threads=len(tasks),
-        stuck=sum(_is_stuck(pid, tid) for tid in tasks),
-        page_tables=sizes["VmPTE"],
-        private=sizes.get("RssAnon", 0) + sizes.get("VmSwap", 0),
-        shared=sizes.get("RssShmem", 0) + sizes.get("HugetlbPages", 0),
-        budget=(int(available[1]) << 10) // 8 if available else 64 * _MIB,
-    )
-
-
-def estimate(load: Load, method: Method) -> Pause:
-    """How long this method would stop a process of that load; PRECOPY, FORK or STOP."""
-    parts: list[tuple[tuple[float, float], float, str]] = [
-        (_FIXED[method], 1, ""),
-        (_PER_THREAD, load.threads, f"{load.threads} thread{'s' * (load.threads != 1)}"),
-    ]
-    copied = load.private + load.shared if method is Method.STOP else load.shared
+def basis(
+    method: Method, *, threads: int, stuck: int, forked: int, copied: int, spilled: int
+) -> str:
+    """What an estimate was made of, for people."""
+    parts = [f"{threads} thread{'s' * (threads != 1)}"]
     if method is not Method.STOP:
-        tables = load.page_tables / _MIB
-        fork = method is Method.FORK
-        rate = _PER_MIB_OF_TABLES if fork else _PER_MIB_OF_TABLES_SCANNED
-        parts.append((rate, tables, f"{tables:.1f} MiB of page tables"))
-        if load.shared:
-            parts.append((_PER_MIB_COPIED, copied / _MIB, f"{_mib(copied)} of shared memory"))
+        parts.append(f"{_mib(forked)} in pages to {'fork' if method is Method.FORK else 'look at'}")
+        if copied:
+            parts.append(f"{_mib(copied)} of shared memory to copy")
     else:
-        staged = min(copied, load.budget)
-        parts.append((_PER_MIB_COPIED, staged / _MIB, f"{_mib(staged)} to copy"))
-        if copied > staged:
-            rest = copied - staged
-            parts.append((_PER_MIB_WRITTEN, rest / _MIB, f"{_mib(rest)} to write out"))
-    if load.stuck:
-        parts.append((HUNG_MS, 1, f"waiting for {load.stuck} that will not stop"))
-    return Pause(
-        least_ms=round(sum(rate[0] * amount for rate, amount, _ in parts), 1),
-        most_ms=round(sum(rate[1] * amount for rate, amount, _ in parts), 1),
-        basis=", ".join(what for _, _, what in parts if what),
-    )
-
-
-def _sizes(pid: int, tid: str) -> dict[str, int] | None:
-    text = _read(f"/proc/{pid}/task/{tid}/status")
-    sizes = {name: int(size) << 10 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)}
-    return sizes if "VmPTE" in sizes else None
+        parts.append(f"{_mib(copied)} to copy")
+        if spilled:
+            parts.append(f"{_mib(spilled)} to write out")
+    if stuck:
+        parts.append(f"waiting for {stuck} that will not stop")
+    return ", ".join(parts)
 
 
 def _mib(size: int) -> str:
     return f"{size / _MIB:.1f} MiB" if size < 100 * _MIB else f"{size // _MIB} MiB"
-
-
-def _tasks(pid: int) -> list[Path]:
-    try:
-        return list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:
-        return []
-
-
-def _is_stuck(pid: int, tid: str) -> bool:
-    stat = _read(f"/proc/{pid}/task/{tid}/stat").rpartition(") ")[2]
-    return stat[:1] == "D" or (
-        stat[:1] == "S" and _read(f"/proc/{pid}/task/{tid}/wchan") == _FUSE_WAIT
-    )
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="surrogateescape")
-    except OSError:
-        return ""

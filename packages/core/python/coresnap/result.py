@@ -52,6 +52,8 @@ class SkipReason(enum.StrEnum):
 class Phase(enum.StrEnum):
     """What a dump spends its time with, in this order; each ends where the next one begins."""
 
+    AHEAD = "ahead"
+    """By method precopy: tracking writes, and copying memory while the target runs."""
     SEIZE = "seize"
     """Attaching to the threads, and what is read and made ready before they are asked to stop."""
     STOP = "stop"
@@ -72,7 +74,7 @@ class Phase(enum.StrEnum):
     @property
     def stopped(self) -> bool:
         """Does the target stand still meanwhile?"""
-        return self not in (Phase.SEIZE, Phase.WRITE)
+        return self not in (Phase.AHEAD, Phase.SEIZE, Phase.WRITE)
 
 
 class Keep(enum.StrEnum):

@@ -14,6 +14,7 @@ enum coresnap_code {
 	CORESNAP_E_NO_SPACE,
 	CORESNAP_E_TARGET_GONE,
 	CORESNAP_E_DEADLINE,
+	CORESNAP_E_PAUSE,
 	CORESNAP_E_CANCELLED,
 	...
 };
@@ -74,6 +75,18 @@ enum coresnap_phase {
 	CORESNAP_PHASE_SPILL,
 	CORESNAP_PHASE_THAW,
 	CORESNAP_PHASE_WRITE,
+	CORESNAP_PHASE_AHEAD,
+	...
+};
+
+enum coresnap_region {
+	CORESNAP_REGION_HEAP,
+	CORESNAP_REGION_STACK,
+	CORESNAP_REGION_ANONYMOUS,
+	CORESNAP_REGION_SHARED,
+	CORESNAP_REGION_FILE,
+	CORESNAP_REGION_HUGETLB,
+	CORESNAP_REGION_SPECIAL,
 	...
 };
 
@@ -137,6 +150,7 @@ struct coresnap_options {
 	int nice;
 	int io_prio;
 	int oom_adj;
+	uint64_t max_pause_ns;
 	...;
 };
 
@@ -181,9 +195,45 @@ int coresnap_dump_self(const struct coresnap_output *to, const struct coresnap_o
 		       struct coresnap_result *result, struct coresnap_error *error);
 
 int coresnap_check(pid_t pid, int method, struct coresnap_error *error);
+struct coresnap_region_size {
+	uint64_t mappings;
+	uint64_t mapped;
+	uint64_t resident;
+	uint64_t kept;
+	...;
+};
+
+struct coresnap_pause {
+	uint64_t expected_ns;
+	uint64_t least_ns;
+	uint64_t most_ns;
+	uint64_t copied;
+	uint64_t spilled;
+	...;
+};
+
+struct coresnap_estimate {
+	size_t size;
+	int method;
+	unsigned int threads;
+	unsigned int stuck;
+	uint64_t kept;
+	uint64_t unforkable;
+	uint64_t huge;
+	uint64_t forked;
+	uint64_t budget;
+	uint64_t copy_ns;
+	struct coresnap_region_size regions[...];
+	struct coresnap_pause pauses[...];
+	...;
+};
+
+int coresnap_estimate(pid_t pid, const struct coresnap_options *options,
+		      struct coresnap_estimate *estimate, struct coresnap_error *error);
 int coresnap_livedump_error(pid_t pid, int os_errno, struct coresnap_error *error);
 const char *coresnap_version(void);
 const char *coresnap_method_name(int method);
 const char *coresnap_skip_reason_name(int reason);
 const char *coresnap_code_name(int code);
 const char *coresnap_phase_name(int phase);
+const char *coresnap_region_name(int region);

@@ -72,8 +72,13 @@ def _answer(method: dict[str, Any]) -> str:
     answer = "may work" if method["doubt"] else "works"
     if method["pause_ms"] is None:
         return answer
+    return f"{answer}; a pause of {pause(method)}: {method['pause_basis']}"
+
+
+def pause(method: dict[str, Any]) -> str:
+    """An estimate for people: what is expected, and between what."""
     least, most = (_duration(ms) for ms in method["pause_ms"])
-    return f"{answer}; a pause of {least} to {most}: {method['pause_basis']}"
+    return f"about {_duration(method['pause_expected_ms'])} ({least} to {most})"
 
 
 def _duration(ms: float) -> str:
@@ -93,7 +98,4 @@ def _crashes(fields: dict[str, Any]) -> str:
 
 
 def _order(methods: list[str]) -> str:
-    text = ", then ".join(methods)
-    sizes = ["stop first if the process is small"] if "fork" in methods else []
-    sizes += ["precopy only if it is large"] if "precopy" in methods else []
-    return "; ".join([text, ", ".join(sizes)]) if sizes else text
+    return ", then ".join(methods)

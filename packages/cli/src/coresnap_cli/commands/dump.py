@@ -120,6 +120,10 @@ Examples:
     "--stop-timeout", callback=units.seconds, metavar="SECONDS",
     help="How long to wait for all threads to stop.  [default: 1]",
 )  # fmt: skip
+@click.option(
+    "--max-pause", callback=units.duration, metavar="DURATION",
+    help="Give up, with the process as it was, rather than stop it for longer (20ms, 0.5s).",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; on stderr with -o -.")
 @click.option(
     "--progress", type=click.Choice(["auto", "plain", "none"]), default="auto", show_default=True,
@@ -284,6 +288,7 @@ def _dump_one(job: Job, options: dict[str, Any], report: Any) -> coresnap.DumpRe
         undumpable=options["undumpable"],
         stage_budget=options["stage_budget"],
         stop_timeout=options["stop_timeout"],
+        max_pause=options["max_pause"],
         max_size=options["max_size"],
         keep=options["keep"],
         core_limit=options["core_limit"],
