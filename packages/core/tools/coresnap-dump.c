@@ -32,7 +32,7 @@ static const char help[] =
 	"      --filter MASK       kinds of mappings to keep, as /proc/PID/coredump_filter\n"
 	"      --strict-timeouts   leave interrupted waits with a timeout to fail with EINTR\n"
 	"      --stage-budget N    bytes of memory that stop may use to shorten the pause\n"
-	"      --stop-timeout S    seconds to wait for threads to stop (default 1)\n"
+	"      --stop-timeout TIME how long to wait for threads to stop, as 1s, the default\n"
 	"      --max-pause TIME    give up rather than stop it for longer, as 20ms\n"
 	"      --max-size N        cut the core after N bytes\n"
 	"      --keep small-first  with --max-size: shorten the largest segments instead\n"
@@ -102,17 +102,6 @@ static int parse_limit(const char *text, uint64_t *ret)
 		return parse_size(text, ret);
 	*ret = 0;
 	return -1;
-}
-
-static bool parse_seconds(const char *text, uint64_t *ret_ns)
-{
-	char *end;
-	const double value = strtod(text, &end);
-
-	if (end == text || *end != '\0' || !(value > 0 && value < 1e6))
-		return false;
-	*ret_ns = (uint64_t)(value * 1e9);
-	return true;
 }
 
 // With a unit, or in seconds.
@@ -276,9 +265,9 @@ static int parse_option(int option, struct arguments *args)
 	case OPT_CORE_LIMIT:
 		return parse_limit(optarg, &options->core_limit);
 	case OPT_TIMEOUT:
-		return parse_seconds(optarg, &options->stop_timeout_ns) ?
+		return parse_duration(optarg, &options->stop_timeout_ns) ?
 			       -1 :
-			       usage("no number of seconds", optarg);
+			       usage("no duration", optarg);
 	case OPT_MAX_PAUSE:
 		return parse_duration(optarg, &options->max_pause_ns) ? -1 :
 									usage("no duration", optarg);

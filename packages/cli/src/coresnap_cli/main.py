@@ -19,6 +19,7 @@ from coresnap_cli.commands.demo import demo
 from coresnap_cli.commands.disasm import disasm
 from coresnap_cli.commands.doctor import doctor
 from coresnap_cli.commands.dump import dump, error_fields
+from coresnap_cli.commands.estimate import estimate
 from coresnap_cli.commands.info import info
 from coresnap_cli.commands.livedump import livedump
 from coresnap_cli.commands.maps import maps
@@ -75,7 +76,7 @@ def cli(ctx: click.Context) -> int:
 
 
 for _command in (
-    dump, livedump, doctor, demo, info, threads, maps, notes, disasm, debug, selftest,
+    dump, livedump, doctor, estimate, demo, info, threads, maps, notes, disasm, debug, selftest,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 
@@ -92,19 +91,6 @@ def compression(
         raise click.BadParameter(
             f"{value!r} is not one of {known}, with or without a level as in zstd:3"
         ) from None
-
-
-def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """A positive duration in seconds."""
-    if value is None:
-        return None
-    try:
-        parsed = float(value)
-    except ValueError:
-        parsed = -1.0
-    if not math.isfinite(parsed) or not 0 < parsed < 1e9:
-        raise click.BadParameter(f"{value!r} is not a duration in seconds, like 0.5")
-    return parsed
 
 
 def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:

@@ -107,7 +107,7 @@ def basis(
     if method is not Method.STOP:
         parts.append(f"{_mib(forked)} in pages to {'fork' if method is Method.FORK else 'look at'}")
         if copied:
-            parts.append(f"{_mib(copied)} of shared memory to copy")
+            parts.append(f"{_mib(copied)} to copy")
     else:
         parts.append(f"{_mib(copied)} to copy")
         if spilled:
@@ -118,4 +118,6 @@ def basis(
 
 
 def _mib(size: int) -> str:
+    if size < _MIB:
+        return f"{size >> 10} KiB"
     return f"{size / _MIB:.1f} MiB" if size < 100 * _MIB else f"{size // _MIB} MiB"

@@ -117,8 +117,8 @@ Examples:
     help="Run this by sh while the process stands still; if it fails there is no core.",
 )  # fmt: skip
 @click.option(
-    "--stop-timeout", callback=units.seconds, metavar="SECONDS",
-    help="How long to wait for all threads to stop.  [default: 1]",
+    "--stop-timeout", callback=units.duration, metavar="DURATION",
+    help="How long to wait for all threads to stop.  [default: 1s]",
 )  # fmt: skip
 @click.option(
     "--max-pause", callback=units.duration, metavar="DURATION",
