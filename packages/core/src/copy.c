@@ -26,8 +26,10 @@
 // closes meanwhile. Not CLONE_SYSVSEM: T's semaphore undo would then wait for the end of G.
 //
 // What remains possible. A process that calls execve during the dump loses H by it: it gets a
-// SIGCHLD when G ends, and copy_release() has it reap G. A timed call of X that D's death makes
-// restart from its start takes longer than asked. A waitpid(__WALL) of the program sees G.
+// SIGCHLD when G ends, and copy_release() has it reap G. Does it so before copy_settle(), then it has
+// lost its POSIX record locks: the kernel copies a table of descriptors that G has, too. A timed call
+// of X that D's death makes restart from its start takes longer than asked. A waitpid(__WALL) of the
+// program sees G.
 #include "copy.h"
 
 #include <linux/ptrace.h>

@@ -12,7 +12,8 @@
 #include "remote.h"
 #include "step.h"
 
-#define END_NS 2000000000u
+#define END_NS  2000000000u
+#define REAP_NS 500000000u
 
 // Waits until a tracee has ended, making it run on whenever it stops.
 static bool wait_end(pid_t tid, uint64_t deadline)
@@ -110,7 +111,7 @@ static int make_last_call(void *arg, struct remote *remote)
 }
 
 // The thread that bore the first injection is likely to bear this one.
-static void finish_in_target(struct last_call *last, bool on_page)
+static bool finish_in_target(struct last_call *last, bool on_page)
 {
 	struct copy *const copy = last->copy;
 	struct coresnap_error err = { 0 };
@@ -129,8 +130,7 @@ static void finish_in_target(struct last_call *last, bool on_page)
 	};
 
 	// Nobody is told: what may remain is in docs/pausing.md.
-	if (errand_run(&errand, &err) < 0)
-		return;
+	return errand_run(&errand, &err) == 0;
 }
 
 // execve ends H, which leaves G to the new program: a zombie that it knows nothing of. (It also
@@ -150,6 +150,17 @@ static pid_t orphan(const struct copy *copy, pid_t pid)
 	return copy_status.ns_pid[status.ns_depth - 1];
 }
 
+// A program that has just begun has nothing to inject by before its C library is mapped, and may
+// become another one meanwhile: so there are several tries.
+static void reap_in_target(struct last_call *reap)
+{
+	const struct target *const target = reap->copy->target;
+	const uint64_t deadline = sys_now_ns() + REAP_NS;
+
+	while (!finish_in_target(reap, false) && !target_exited(target) && sys_now_ns() < deadline)
+		sys_call(SYS_sched_yield);
+}
+
 static void release_injected(struct copy *copy)
 {
 	const struct arch_remote *const facts =
@@ -167,8 +178,8 @@ static void release_injected(struct copy *copy)
 						    .args = { (uint64_t)zombie, 0,
 							      __WALL | WNOHANG } } };
 
-		finish_in_target(&reap, false);
-	} else if (copy->page && !target_execed(copy->target)) {
+		reap_in_target(&reap);
+	} else if (copy->page && !target_exited(copy->target) && !target_execed(copy->target)) {
 		struct last_call unmap = { .copy = copy,
 					   .call = { .nr = facts->nr.munmap,
 						     .args = { copy->page, copy->page_size } } };

@@ -157,3 +157,17 @@ uint64_t gadget_behind_call(const struct gadgets *gadgets, const struct arch_rem
 	return plain_address(gadgets->call, gadgets->call_code) +
 	       (gadgets->call_code->thumb ? 2u : facts->call_size);
 }
+
+bool gadget_is_call(const struct target *target, uint64_t address)
+{
+	const struct arch_remote *const facts = target->arch->remote;
+	const size_t size = facts->call_size;
+	uint8_t code[4] = { 0 };
+
+	if (target_read(target, address, code, size) != (ssize_t)size)
+		return true;
+	for (size_t i = 0; i < sizeof(facts->call) / sizeof(facts->call[0]); i++)
+		if (facts->call[i].size && memcmp(code, facts->call[i].bytes, size) == 0)
+			return true;
+	return false;
+}

@@ -27,6 +27,9 @@ int must_check gadget_find(struct gadgets *gadgets, const struct target *target,
 // stopped.
 bool gadget_check(const struct gadgets *gadgets, const struct target *target, uint64_t avoid);
 
+// Does a system call instruction stand at an address? Also where that cannot be read.
+bool gadget_is_call(const struct target *target, uint64_t address);
+
 // Where a thread is after the system call instruction; without the bit of Thumb code.
 uint64_t gadget_behind_call(const struct gadgets *gadgets, const struct arch_remote *facts);
 

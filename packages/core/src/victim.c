@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arch/arch_remote.h"
+#include "gadget.h"
 #include "procfs.h"
 #include "remote.h"
 #include "sys.h"
@@ -135,9 +136,14 @@ static enum rank rank_thread(const struct target *target, const struct thread *t
 		return RANKS;
 	if (arch->rewinds)
 		return rank_rewound(target, thread);
+	// The child of a vfork. A thread that is about to run a signal's handler has this result, too
+	// (setup_rt_frame()), but does not stand behind the call.
+	if (call == arch->remote->nr.vfork && ret == 0 &&
+	    gadget_is_call(target, arch_get(arch, gregs, arch->pc) - arch->remote->call_size))
+		return RANKS;
 	// -512 to -516 are the kernel's own (include/linux/errno.h), on their way to a restart.
 	if (call < 0 || ret < -516 || ret > -512)
-		return call == arch->remote->nr.vfork ? RANKS : RANK_USER;
+		return RANK_USER;
 	if (ret != -516)
 		return RANK_REEXECUTE;
 	return call == arch->remote->nr.restart_syscall ? RANK_AGAIN : RANK_TIMED;
