@@ -11,10 +11,12 @@ import os
 from lab.patience import PATIENCE
 
 FULL = os.environ.get("CORESNAP_FULL") == "1"
+SOAK = os.environ.get("CORESNAP_SOAK") == "1"
+"""The longest form, which `tox -e soak` sets besides: dumps of one process, again and again."""
 
 HOLDS = 5 if FULL else 1
 """How often each row of the lab is held, and so compared by each method."""
-DUMPS = 1000 if FULL else 25
+DUMPS = 10_000 if SOAK else 1000 if FULL else 25
 """Dumps of one living process, after which it must be as it was."""
 TIMED_DUMPS = 100 if FULL else 6
 """The same of a process whose calls time out after ``TIMEOUT`` seconds, so after these dumps."""
@@ -25,6 +27,8 @@ GUEST_TIMED_DUMPS = 10 if FULL else 2
 """As TIMED_DUMPS, in a guest."""
 GUEST_TIMEOUT = 60 if FULL else 8
 """As TIMEOUT, in a guest."""
+GUEST_CALL_DUMPS = 25 if FULL else 3
+"""As DUMPS, where there are as many for each call and method in one guest."""
 KILLS = 100 if FULL else 8
 """Dumps by /proc/PID/livedump, each with the kill of one who takes part in it."""
 FAILURES = 300 if FULL else 0

@@ -10,7 +10,8 @@
 //
 // Output: "ready PID" before the call, then "RESULT ERRNO BEGAN ENDED VERDICT" (CLOCK_MONOTONIC,
 // nanoseconds), VERDICT being "ok" when result, errno and data are those of a call that nobody
-// interrupted. "unsupported ERRNO" when the kernel does not have the call.
+// interrupted, "changed LINE" when they are and what the process sees of itself in /proc is not what
+// it was (view.h), else "wrong". "unsupported ERRNO" when the kernel does not have the call.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
@@ -44,6 +45,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "view.h"
 
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441
@@ -213,7 +216,11 @@ static void fork_waker(const struct call *call)
 		_exit(0);
 	}
 	must(read(ready[0], &byte, 1) == 1 ? 0 : -1, "waker");
+	close(ready[0]);
+	close(ready[1]);
 }
+
+static struct view before, after;
 
 static int64_t now_ns(void)
 {
@@ -221,6 +228,22 @@ static int64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+// The first line that is not what it was.
+static void say_change(void)
+{
+	char *was = before.text, *is = after.text;
+
+	while (was && is) {
+		const char *const old_line = strsep(&was, "\n"), *const line = strsep(&is, "\n");
+
+		if (strcmp(old_line, line) != 0) {
+			printf("changed %s, was: %s\n", line, old_line);
+			return;
+		}
+	}
+	puts("ok");
 }
 
 static void make_call(const struct call *call)
@@ -232,6 +255,8 @@ static void make_call(const struct call *call)
 		die("mmap");
 	if (call->setup)
 		call->setup();
+	view_take(&before, 0); // whatever it allocates is allocated then
+	view_take(&before, 0);
 	fork_waker(call);
 	printf("ready %d\n", getpid());
 	const int64_t began = now_ns();
@@ -243,13 +268,19 @@ static void make_call(const struct call *call)
 
 	if (call->teardown)
 		call->teardown();
-	printf("%ld %d %lld %lld %s\n", result, error, (long long)began, (long long)ended,
-	       result == call->result && error == call->error ? "ok" : "wrong");
+	view_take(&after, waker);
+	printf("%ld %d %lld %lld ", result, error, (long long)began, (long long)ended);
+	if (result == call->result && error == call->error)
+		say_change();
+	else
+		puts("wrong");
 }
 
 int main(int argc, char **argv)
 {
-	setvbuf(stdout, NULL, _IOLBF, 0);
+	static char output[4096]; // else the first line would allocate it
+
+	setvbuf(stdout, output, _IOLBF, sizeof(output));
 	for (size_t i = 0; i < N_CALLS; i++) {
 		if (argc == 2 && strcmp(argv[1], "list") == 0)
 			printf("%s %s\n", calls[i].name, calls[i].timed ? "timed" : "woken");

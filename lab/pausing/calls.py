@@ -38,11 +38,15 @@ class Outcome:
     elapsed: int  # how long the call took
     waited: int  # how long it had been waiting when the last disturbance began
     timeout: int | None  # None: ended by a waker
+    disturbed: int  # how often it was, before it ended
+    changed: str = ""  # what the process then sees of itself that it did not before
 
     @property
     def verdict(self) -> str:
         """In one word: ``goes on``, with a timeout ``exact`` or ``anew``; ``short`` for a part of
-        the bytes; else the name of the error, ``early`` or ``wrong``."""
+        the bytes; else the name of the error, ``early`` or ``wrong``; or what ``changed``."""
+        if self.changed:
+            return f"changed {self.changed}"
         if self.error:
             return self._timing() if self.ok else errorcode[self.error]
         if not self.ok:
@@ -135,24 +139,28 @@ def run(
         pid = int(_line(process)[1])
         began = disturbed = time.monotonic_ns()
         _in_call(process)
+        count = 0
         for _ in range(times if disturb else 0):
             if _readable(process, disturbed + after):
                 break  # it has ended: what it says is looked at below
             disturbed = time.monotonic_ns()
             assert disturb is not None
             disturb(pid)
+            count += 1
             # What wakes it must find it asleep: pause(2), for one, may miss a signal otherwise.
             _in_call(process)
         if timeout is None and process.stdin is not None and not _readable(process, 0):
             process.stdin.write(b"w")
             process.stdin.flush()
-        result, error, began_there, ended, ok = _line(process)
+        result, error, began_there, ended, ok, *changed = _line(process)
     assert not disturb or disturbed > began, f"{call} ended before it was disturbed"
     return Outcome(
         result=int(result),
         error=int(error),
-        ok=ok == "ok",
+        ok=ok != "wrong",
         elapsed=int(ended) - int(began_there),
         waited=max(0, disturbed - int(began_there)) if disturb else 0,
         timeout=timeout,
+        disturbed=count,
+        changed=" ".join(changed),
     )

@@ -246,9 +246,9 @@ static long do_send(void)
 
 static long do_accept(void)
 {
-	const long fd = accept(listener, NULL, NULL);
+	const int fd = accept(listener, NULL, NULL);
 
-	return fd > 0 ? 1 : fd;
+	return fd > 0 ? close(fd) + 1 : fd;
 }
 
 static long do_connect(void)
@@ -359,14 +359,21 @@ static long do_wait4(void)
 
 static long do_flock(void)
 {
-	return flock(fds[0], LOCK_EX);
+	const int ret = flock(fds[0], LOCK_EX);
+
+	flock(fds[0], LOCK_UN);
+	return ret;
 }
 
 static long do_setlkw(void)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 
-	return fcntl(fds[0], F_SETLKW, &lock);
+	const int ret = fcntl(fds[0], F_SETLKW, &lock);
+
+	lock.l_type = F_UNLCK;
+	fcntl(fds[0], F_SETLK, &lock);
+	return ret;
 }
 
 static long do_inotify(void)

@@ -102,7 +102,7 @@ static void wake_lock(void)
 
 static void wake_modify(void)
 {
-	if (write(lock_fd, "x", 1) != 1)
+	if (pwrite(lock_fd, "x", 1, 0) != 1)
 		_exit(1);
 }
 

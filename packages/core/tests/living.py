@@ -117,19 +117,23 @@ def program(name: str, width: Width = Width.NATIVE) -> Path:
 class Subject:
     """A program that answers each line on its standard input by one line."""
 
-    def __init__(self, *argv: str | Path, user: int | None = None) -> None:
+    def __init__(
+        self, *argv: str | Path, user: int | None = None, stderr: int | None = None
+    ) -> None:
         extra = {"user": user, "group": user, "extra_groups": []} if user is not None else {}
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             bufsize=1,
             cwd="/",
             **extra,  # type: ignore[call-overload]
         )
         self.pid: int = self.process.pid
-        assert self.line() == "ready"
+        said = self.line()
+        assert said == "ready", said
 
     def line(self) -> str:
         """The next line that it prints."""

@@ -104,6 +104,7 @@ PROGRAMS = {
         Program(name="copy_target", sources=(TESTS / "copy_target.c",), flags=("-lrt",)),
         Program(name="core_subject", sources=(TESTS / "core_subject.c",)),
         Program(name="calls", sources=(CALLS,)),
+        Program(name="works", sources=(C_PROGRAMS / "works.c",), flags=(f"-I{CALLS.parent}",)),
         Program(name="world", sources=(C_PROGRAMS / "world.c",)),
         Program(name="writers", sources=(C_PROGRAMS / "writers.c",)),
         # Its coroutine's stack has no room for the loader, which binds calls at their first use.
