@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A pytest plugin by which an interrupted long form goes on where it was (`tox -e full`).
+"""A pytest plugin by which an interrupted long form goes on where it was (`tox -e full`, `soak`).
 
 A test that passed is noted under the commit that is checked out; the next run at the same commit
 skips it and says so. With uncommitted changes nothing is noted and nothing is skipped.
@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from lab.longform import SOAK
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSED_BEFORE = "passed in an earlier run of this commit"
@@ -32,7 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Find the notes of this commit."""
     commit = _git("rev-parse", "HEAD")
     clean = _git("status", "--porcelain", "--", ":!docs/results") == ""
-    config.stash[_NOTES] = ROOT / "build/full" / f"{commit}.passed" if commit and clean else None
+    # What passed with fewer dumps has not passed with more.
+    notes = ROOT / "build" / ("soak" if SOAK else "full") / f"{commit}.passed"
+    config.stash[_NOTES] = notes if commit and clean else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
