@@ -7,6 +7,8 @@ the calls of the process that was asked for the dump, and of the one that makes 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import os
 import signal
@@ -28,6 +30,7 @@ from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 KILLS = ("before", "after", "caller")
 ERRORS = ("ENOMEM", "EIO", "EPERM", "ESRCH")
 METHODS = ("stop", "fork", "precopy")
@@ -42,6 +45,34 @@ def start() -> Iterator[Start]:
         yield start_one
 
 
+def own_children() -> set[int]:
+    """The children of this process, of all of its threads."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+@contextlib.contextmanager
+def adopted_children() -> Iterator[None]:
+    """Wait until what a child leaves has ended.
+
+    When the caller is killed the kernel kills the dumper, which may be in a call that it completes
+    first, such as that which puts the core in its place.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    before = own_children()
+    try:
+        yield
+        for pid in own_children() - before:
+            pidfd = os.pidfd_open(pid)
+            gone = living.wait_gone(pidfd)
+            os.close(pidfd)
+            assert gone, f"process {pid}, which a child left, does not end"
+            os.waitpid(pid, 0)
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
 def dump(target: Target, method: str, to: Path, fault: str) -> subprocess.CompletedProcess[str]:
     """By the program with the fault; "count" for how many calls there are."""
     program = living.build() / "tests" / "coresnap-dump-faults"
@@ -49,7 +80,10 @@ def dump(target: Target, method: str, to: Path, fault: str) -> subprocess.Comple
         pytest.skip("there is no coresnap-dump-faults: builds for other machines have none")
     argv: list[str | Path] = [program, "-q", "-m", method, "-o", to, str(target.pid)]
     environment = os.environ | {"CORESNAP_FAULT": fault}
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=DEADLINE)
+    with adopted_children() if fault.startswith(KILLS) else contextlib.nullcontext():
+        return subprocess.run(
+            argv, env=environment, capture_output=True, text=True, timeout=DEADLINE
+        )
 
 
 def descriptors(target: Target) -> int:
