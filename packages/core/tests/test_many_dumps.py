@@ -57,6 +57,7 @@ WORKS = (
 # Works of targets with another relation to their children. The long form has them all.
 RELATED_WORKS = ("pipe", "threads", "fork", "vfork-exec")
 ALL_RELATED = FULL and not SOAK and PATIENCE == 1
+MANY = 100
 # At once. The dumps of one target come one after the other; those of two keep two cores busy.
 DUMPERS = 2
 # ns. So long a call with a timeout waits: longer than all dumps of it take on a slow machine.
@@ -181,7 +182,8 @@ def dump_while_it_works(work: str, method: str, relation: str, width: Width) -> 
         assert not changed, f"{seen} became {now}"
         assert outside(subject) == before
         subject.finish()
-    assert codes[Code.OK], f"no dump worked: {codes}"
+    # What is excused is left to chance, which needs some dumps.
+    assert codes[Code.OK] or (excuse.codes and TIMES < MANY), f"no dump worked: {codes}"
 
 
 def outside(subject: Worker) -> tuple[str, str, tuple[int, ...], bool]:
