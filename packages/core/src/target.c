@@ -296,6 +296,17 @@ static int yama_scope(void)
 	return text[0] - '0';
 }
 
+// Documentation/admin-guide/LSM/Yama.rst: the program's own word counts in scope 1 only, and nothing
+// does in scope 3.
+static const char *yama_remedy(int scope)
+{
+	if (scope == 1)
+		return "Run as root, or let the program call prctl(PR_SET_PTRACER, "
+		       "PR_SET_PTRACER_ANY), or set kernel.yama.ptrace_scope=0";
+	return scope == 2 ? "Run as root, or set kernel.yama.ptrace_scope=0" :
+			    "Only a reboot with another setting changes it";
+}
+
 int target_refused(const struct target *target, pid_t tid, struct coresnap_error *err)
 {
 	const uint32_t me = sys_geteuid();
@@ -312,12 +323,8 @@ int target_refused(const struct target *target, pid_t tid, struct coresnap_error
 			"not let us stop it",
 			pid, target->uid, me);
 	}
-	if (me != 0 && scope > 0) {
-		error_remedy(err,
-			     scope == 3 ?
-				     "Only a reboot with another setting changes it" :
-				     "Run as root, or let the program call prctl(PR_SET_PTRACER, "
-				     "PR_SET_PTRACER_ANY), or set kernel.yama.ptrace_scope=0");
+	if ((me != 0 && scope > 0) || scope == 3) {
+		error_remedy(err, "%s", yama_remedy(scope));
 		return error_set(err, CORESNAP_E_NOT_PERMITTED, EPERM,
 				 "the kernel refuses to let us stop process %d: Yama's "
 				 "kernel.yama.ptrace_scope is %d",
