@@ -47,12 +47,16 @@ MEMORY = 1024 if FULL else 384
 DEADLINE = 7200.0 if FULL else 300.0
 """Seconds for one run of pytest."""
 
-# What is up, mounted or linked on most systems, and tests expect.
+# What is up, mounted or linked on most systems, and tests expect: control groups of version 2, and
+# the freezer of version 1 beside them.
 _START = """
 busybox ip link set lo up
 mkdir -p /dev/shm
 mount -t tmpfs shm /dev/shm
 ln -s /proc/self/fd /dev/fd
+mount -t cgroup2 cgroup /sys/fs/cgroup
+mkdir -p /run/freezer
+mount -t cgroup -o freezer freezer /run/freezer
 exec python3 -m pytest "$@"
 """
 
@@ -107,6 +111,7 @@ def _environment(architecture: str, product: Path) -> dict[str, str]:
         "CORESNAP_BUILD": programs / architecture,
         "CORESNAP_PATIENCE": PATIENCE,
         "CORESNAP_FULL": int(FULL),
+        "CORESNAP_OWN_MACHINE": 1,
     }
     for width in (product / "programs").iterdir():
         if width.name != architecture:

@@ -20,12 +20,13 @@ from lab.qemu_images import FRESH_DAYS, apt, tools
 
 NAME = "stock-6.1"
 SUITE = "bookworm"
-# The disk of the root, its file system, the channel to the agent, files of the host, entropy.
+# The disk of the root, its file system, the channel to the agent, files of the host, entropy, and
+# files whose reads hang.
 # libcrc32c, which erofs needs, asks for an implementation of crc32c while it starts, and no table
 # of dependencies says so; the generic one runs on every processor.
 MODULES = (
     *("crc32c_generic", "virtio_mmio", "virtio_pci", "virtio_rng", "virtio_blk", "virtio_console"),
-    *("erofs", "9pnet_virtio", "9p"),
+    *("erofs", "9pnet_virtio", "9p", "fuse"),
 )
 _KIND = "kernels"
 # To be counted up when the same package is to become another entry.

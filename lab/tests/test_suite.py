@@ -7,21 +7,52 @@ from pathlib import Path
 
 import pytest
 
-from lab.architectures import BY_NAME
+from lab.architectures import ARM, ARM64, X86_32, X86_64
 from lab.host import build, suite
 from lab.longform import FULL
 from lab.matrix import GUESTS
 
 # In the everyday run: what no row of the lab shows, and takes some seconds under emulation. What
 # has no code of an architecture's own is run by those of 32 bits.
-EVERYDAY = ("test_copy_kill.py::test_killed_at_some_steps",)
+EVERYDAY = (
+    "test_copy_kill.py::test_killed_at_some_steps",
+    "test_gentle.py::test_writer_and_copy_have_what_was_asked_for[native]",
+)
 EVERYDAY_32 = (
-    *EVERYDAY,
     "test_coredumper.py::test_exports_are_the_contracts",
     "test_coredumper.py::test_program_linked_to_another_library_of_that_name_runs",
     "test_examples.py::test_tftp_client_gets_a_core",
     "test_limits.py::test_small_segments_are_kept_whole",
 )
+# With the architecture's own ways back into a call that was interrupted.
+FAULTS = tuple(
+    f"test_faults.py::test_target_runs_on_after_a_fault[native-{kind}]"
+    for kind in ("nanosleep-fork-after", "epoll-stop-before")
+)
+_HARD = "test_hard_targets.py::test_"
+_ROW = f"{_HARD}the_doctor_is_right_and_the_target_goes_on"
+# On real settings of the machine: control groups of version 2, Yama, strict overcommit. After the
+# last two nothing can be dumped any more.
+SETTINGS = (
+    f"{_ROW}[frozen-2-native]",
+    f"{_ROW}[pids-max-native]",
+    f"{_ROW}[memory-limit-native]",
+    f"{_HARD}when_memory_is_short_the_copy_dies_and_not_the_target",
+    f"{_HARD}a_dumper_in_the_group_of_its_target_stages_no_more_than_the_group_has",
+    f"{_ROW}[no-overcommit-native]",
+    f"{_ROW}[no-overcommit-room-native]",
+    f"{_ROW}[no-huge-page-left-native]",
+    f"{_ROW}[yama-1-native]",
+    f"{_ROW}[yama-2-native]",
+    f"{_ROW}[yama-2-root-native]",
+    f"{_HARD}the_doctor_is_right_of_what_nobody_may",
+)
+MORE = {
+    X86_32.name: EVERYDAY_32,
+    X86_64.name: SETTINGS,
+    ARM.name: (*EVERYDAY_32, *FAULTS),
+    ARM64.name: FAULTS,
+}
 PARTS: tuple[str, ...] = ("everyday",)
 if FULL:
     PARTS = tuple(name.removeprefix("test_").removesuffix(".py") for name in suite.files())
@@ -67,7 +98,7 @@ def _results(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> Path:
 def _tests(part: str, architecture: str) -> tuple[str, ...]:
     if part != "everyday":
         return (f"test_{part}.py",)
-    return EVERYDAY_32 if BY_NAME[architecture].bits == 32 else EVERYDAY
+    return (*EVERYDAY, *MORE[architecture])
 
 
 @pytest.mark.guest

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cgroup
 import living
+import machine
 import pytest
 from hung_file import HungFile
 from living import NOBODY, Subject
@@ -32,8 +33,13 @@ SLOW_THREADS = 20
 """Of the program's mode "slow-threads"."""
 SHORT = 0.2 * PATIENCE  # seconds, in which a thread stops that can
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+COMMIT_LIMIT = Path("/proc/sys/vm/overcommit_kbytes")
+COMMITTABLE = 160
+"""MiB that may be committed besides what is, where that is ours to say."""
 HUGE_PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
+FINAL_SCOPE = 3
+"""From which Yama cannot be brought back."""
 _PROGRAMS = Path(__file__).parent / "programs"
 
 
@@ -95,6 +101,11 @@ def busy(place: Place, mode: str) -> Hard:
     return hard
 
 
+def _state(tid: int) -> str:
+    """The letter of ps."""
+    return living.status(tid, "State")[0]
+
+
 # -- traced, stopped, held up ----------------------------------------------------------------------
 
 
@@ -128,10 +139,7 @@ def _traced_by(place: Place, state: str, *argv: str) -> Hard:
     place.stack.callback(end)
     until(
         hard.pid,
-        lambda: (
-            living.status(hard.pid, "TracerPid") != "0"
-            and living.status(hard.pid, "State")[0] == state
-        ),
+        lambda: living.status(hard.pid, "TracerPid") != "0" and _state(hard.pid) == state,
     )
     hard.wake = end
     return hard
@@ -192,7 +200,7 @@ def without_leader(place: Place, *mode: str, user: int | None = None) -> Hard:
     """Its first thread has ended."""
     subject = place.start("dead-leader", *mode, user=user)
     hard = Hard(subject=subject, pid=subject.pid)
-    until(hard.pid, lambda: living.status(hard.pid, "State")[0] == "Z")
+    until(hard.pid, lambda: _state(hard.pid) == "Z")
     return hard
 
 
@@ -251,13 +259,17 @@ def of_another_user(place: Place) -> Hard:
     return Hard(subject=subject, pid=subject.pid, user=str(NOBODY))
 
 
-def yama_scope(place: Place, scope: int) -> Hard:
-    """An ordinary user's, with Yama."""
-    if not YAMA.exists():
-        pytest.skip("this kernel has no Yama")
-    if int(YAMA.read_text()) != scope:
-        pytest.skip(f"kernel.yama.ptrace_scope is not {scope}")
-    return of_nobody(place, "plain")
+def yama_scope(place: Place, scope: int, *, by_root: bool = False) -> Hard:
+    """An ordinary user's, with Yama; dumped by its user or by root.
+
+    Scope 3 stays until the machine is started again.
+    """
+    if scope == FINAL_SCOPE:
+        machine.choose(YAMA, scope)
+    else:
+        place.stack.enter_context(machine.setting(YAMA, scope))
+    hard = of_nobody(place, "plain")
+    return replace(hard, user="-") if by_root else hard
 
 
 # -- limits ----------------------------------------------------------------------------------------
@@ -298,20 +310,36 @@ def memory_limit(place: Place) -> Hard:
     return hard
 
 
-def no_overcommit(place: Place) -> Hard:
-    """More than half of what may be committed, so that a fork cannot be."""
-    if OVERCOMMIT.read_text().strip() != "2":
-        pytest.skip("vm.overcommit_memory is not 2")
+def _meminfo(name: str) -> int:
+    """A size in KiB."""
     text = Path("/proc/meminfo").read_text()
-    sizes = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()}
-    left = (sizes["CommitLimit"] - sizes["Committed_AS"]) // 1024
-    return simple(place, "fill", str(left * 2 // 3))
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
+
+
+def _committable() -> int:
+    """How many MiB may be committed yet."""
+    return (_meminfo("CommitLimit") - _meminfo("Committed_AS")) // 1024
+
+
+def no_overcommit(place: Place, *, greedy: bool) -> Hard:
+    """On a machine that promises no memory that it does not have.
+
+    A ``greedy`` one was promised more than half of it, so that a fork of it cannot be.
+    """
+    if machine.OWN:
+        limit = _meminfo("Committed_AS") + COMMITTABLE * 1024
+        place.stack.enter_context(machine.setting(COMMIT_LIMIT, limit))
+    place.stack.enter_context(machine.setting(OVERCOMMIT, 2))
+    return simple(place, "reserve", str(_committable() * 2 // 3 if greedy else 1))
 
 
 def no_huge_page_left(place: Place) -> Hard:
     """It has the last huge page of the pool."""
-    if not HUGE_PAGES.exists() or int((HUGE_PAGES / "free_hugepages").read_text()) != 1:
-        pytest.skip("the pool of huge pages does not have just one that is free")
+    free = HUGE_PAGES / "free_hugepages"
+    if machine.OWN and free.exists():
+        count = machine.number(HUGE_PAGES / "nr_hugepages") - machine.number(free) + 1
+        place.stack.enter_context(machine.setting(HUGE_PAGES / "nr_hugepages", count))
+    machine.choose(free, 1)
     hard = simple(place, "huge-page")
     hard.checks.append(lambda: hard.subject.tell("touch"))
     return hard

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A file whose reads hang: a server of /dev/fuse in a few lines, as guests have no library for it.
 
-A thread that reads it sleeps uninterruptibly (state D) once anything has tried to interrupt it,
-until the server answers or ends.
+A thread that reads it sleeps uninterruptibly (state D) until the server answers or ends: it waits
+for a page of the file. With FOPEN_DIRECT_IO it would wait for the answer itself: interruptibly at
+first (Linux 6.1), and what is answered after a fork might not reach its memory (open(2), O_DIRECT).
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ _DEVICE = Path("/dev/fuse")
 _GETATTR, _OPEN, _READ, _INIT = 3, 14, 15, 26
 _UNANSWERED = (2, 36, 42)  # FORGET, INTERRUPT, BATCH_FORGET
 _MAJOR, _MINOR = 7, 22
-_DIRECT_IO = 1  # each read reaches the server
 _REQUEST = struct.Struct("<IIQQIIII")
 _ANSWER = struct.Struct("<IiQ")
 _BUFFER = 1 << 17
@@ -81,7 +81,7 @@ class HungFile:
                 attributes = struct.pack("<6Q10I", 1, 1, 1, 0, 0, 0, 0, 0, 0, _REGULAR, 1, *[0] * 5)
                 self._answer(unique, struct.pack("<QII", 1 << 20, 0, 0) + attributes)
             elif operation == _OPEN:
-                self._answer(unique, struct.pack("<QII", 0, _DIRECT_IO, 0))
+                self._answer(unique, struct.pack("<QII", 0, 0, 0))
             elif operation not in _UNANSWERED:
                 self._answer(unique, b"", -errno.ENOSYS)
 

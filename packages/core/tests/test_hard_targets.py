@@ -113,20 +113,30 @@ ROWS = [
     *(
         Row(name=f"yama-{scope}", make=partial(hard.yama_scope, scope=scope),
             fork=FORBIDDEN, stop=FORBIDDEN, root=True)
-        for scope in (1, 2, 3)
+        for scope in (1, 2)
     ),
+    Row(name="yama-2-root", make=partial(hard.yama_scope, scope=2, by_root=True), root=True),
     Row(name="process-limit", make=hard.process_limit, fork=REFUSED, root=True),
     Row(name="pids-max", make=hard.pids_max, fork=REFUSED, root=True),
     Row(name="memory-limit", make=hard.memory_limit, fork=REFUSED, root=True),
-    Row(name="no-overcommit", make=hard.no_overcommit, fork=REFUSED),
+    Row(name="no-overcommit", make=partial(hard.no_overcommit, greedy=True), fork=REFUSED),
+    Row(name="no-overcommit-room", make=partial(hard.no_overcommit, greedy=False)),
     Row(name="no-huge-page-left", make=hard.no_huge_page_left),
     Row(name="container-from-outside", make=partial(hard.in_container, inside=False)),
     Row(name="container-from-inside", make=partial(hard.in_container, inside=True)),
 ]  # fmt: skip
 
 
-def params() -> Iterator[Any]:
-    for row in ROWS:
+# These come last in this file, because no setting is possible afterwards.
+FINAL_ROWS = [
+    Row(name=f"yama-3{'-root' * by_root}", fork=FORBIDDEN, stop=FORBIDDEN, root=True,
+        make=partial(hard.yama_scope, scope=hard.FINAL_SCOPE, by_root=by_root))
+    for by_root in (False, True)
+]  # fmt: skip
+
+
+def params(rows: list[Row]) -> Iterator[Any]:
+    for row in rows:
         marks = [living.needs_root] if row.root else []
         yield pytest.param(row, Width.NATIVE, marks=marks, id=f"{row.name}-native")
         if row.widths:
@@ -143,7 +153,7 @@ def a_place(width: Width = Width.NATIVE) -> Iterator[Place]:
         yield Place(stack=stack, directory=directory, width=width)
 
 
-@pytest.mark.parametrize(("row", "width"), list(params()))
+@pytest.mark.parametrize(("row", "width"), list(params(ROWS)))
 def test_the_doctor_is_right_and_the_target_goes_on(row: Row, width: Width) -> None:
     with a_place(width) as place:
         target = row.make(place)
@@ -349,3 +359,8 @@ def test_what_strict_overcommit_says(committed: int, works: bool) -> None:
         fork = verdict_of(told, "fork")
         assert (fork["works"], "does not promise" in fork["why_not"]) == (works, not works)
         assert told["dumps"]["fork"].get("what", "") == fork["why_not"]
+
+
+@pytest.mark.parametrize(("row", "width"), list(params(FINAL_ROWS)))
+def test_the_doctor_is_right_of_what_nobody_may(row: Row, width: Width) -> None:
+    test_the_doctor_is_right_and_the_target_goes_on(row, width)

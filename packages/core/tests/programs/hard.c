@@ -3,8 +3,8 @@
 //
 // It says "ready" first, and then answers each line of its standard input by a line: "ping" by
 // "pong", "check" by "ok" or "damaged", "rounds" by how far a thread of it has come; "touch" makes
-// it write to the memory that it has filled, "go on" ends what it was held up by. The answering needs hardly any stack, and no system calls but read and
-// write.
+// it write to the memory that it has filled, "go on" ends what it was held up by. The answering
+// needs hardly any stack, and no system calls but read and write.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -276,6 +276,12 @@ static void fill(const char *mebibytes)
 	filled_size = size;
 }
 
+// Memory that is promised, and not used.
+static void reserve(const char *mebibytes)
+{
+	map((size_t)atoi(mebibytes) << 20);
+}
+
 // As "fill", but not before it is asked.
 static void fill_later(const char *mebibytes)
 {
@@ -468,6 +474,7 @@ static const struct {
 	{ "later", fill_later, 1 },
 	{ "mapping", have_mapping_thread, 0 },
 	{ "no-fork", kill_forks, 0 },
+	{ "reserve", reserve, 0 },
 	{ "slow", wait_for_slow_file, 1 },
 	{ "slow-thread", have_slow_thread, 0 },
 	{ "slow-threads", have_slow_threads, 0 },
