@@ -253,9 +253,9 @@ def _copies(pid: int) -> list[int]:
 
 
 @contextmanager
-def _held(pid: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def _held(pid: int, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A dump whose reader does not read, and the copy."""
-    argv = [str(DUMP), "-m", "livedump", "-o", "-", str(pid)]
+    argv = [str(DUMP), "-m", "livedump", *options, "-o", "-", str(pid)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as dump:
         assert dump.stdout is not None
         try:
@@ -284,6 +284,39 @@ def a_killed_copy_is_an_error_and_leaves_no_file() -> None:
             assert dump.stdout is not None
             dump.stdout.read()
             assert dump.wait(DEADLINE) == 1
+        assert process.poll() is None
+
+
+def _priorities(tid: int) -> tuple[int, str]:
+    """The nice value of a thread, and its I/O priority as ionice(1) prints it."""
+    ionice = subprocess.run(["ionice", "-p", str(tid)], capture_output=True, text=True, check=True)
+    return os.getpriority(os.PRIO_PROCESS, tid), ionice.stdout.strip()
+
+
+def _threads_of_children(pid: int) -> list[int]:
+    """All threads of the children of a process."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(tid) for child in listed for tid in os.listdir(f"/proc/{child}/task")]
+
+
+def priorities_are_those_of_the_copy_and_of_what_takes_its_core() -> None:
+    asked = (7, "best-effort: prio 6")
+    options = ("--nice", "7", "--io-prio", "6", "--oom-adj", "3")
+    with directory() as where, subject(where, program=SLOW) as process, caught(where):
+        usual = _priorities(process.pid), Path(f"/proc/{process.pid}/oom_score_adj").read_text()
+        with _held(process.pid, *options) as (dump, copy):
+            assert _priorities(copy) == asked, _priorities(copy)
+            assert int(Path(f"/proc/{copy}/oom_score_adj").read_text()) == 3 * 1000 // 17
+            wait_until(
+                lambda: asked in map(_priorities, _threads_of_children(dump.pid)),
+                "a thread of coresnap with the priorities",
+            )
+            now = _priorities(process.pid), Path(f"/proc/{process.pid}/oom_score_adj").read_text()
+            assert now == usual, now
+            assert dump.stdout is not None
+            assert len(dump.stdout.read()) > 4 << 20
+            assert dump.wait(DEADLINE) == 0
+        wait_until(lambda: not _copies(process.pid), "the end of the copy")
         assert process.poll() is None
 
 
@@ -337,6 +370,7 @@ CASES: tuple[Callable[[], None], ...] = (
     an_impostor_that_dumps_with_the_token_pushes_nothing_in,
     a_killed_coresnap_ends_the_copy,
     a_killed_copy_is_an_error_and_leaves_no_file,
+    priorities_are_those_of_the_copy_and_of_what_takes_its_core,
     two_at_once_get_each_their_own,
     from_within_a_container_the_kernel_is_not_asked,
 )
