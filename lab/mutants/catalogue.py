@@ -139,8 +139,8 @@ _PROCESS = (
     Mutant(
         name="the state of a process that sleeps",
         file="note.c",
-        search="sname = s->leaderless ? '.' : 'R', state = s->leaderless ? 8 : 0;",
-        replacement="sname = 'S', state = 1;",
+        search="const char sname = s->leaderless ? '.' : 'R';",
+        replacement="const char sname = 'S';",
         row="one-thread/x86-64",
         said=r"process\.pr_sname",
     ),

@@ -82,7 +82,10 @@ def list_calls(program: Path) -> dict[str, bool]:
 @contextlib.contextmanager
 def _started(program: Path, call: str, timeout: int) -> Iterator[subprocess.Popen[bytes]]:
     argv: list[str | Path] = [program, call, str(timeout // 1_000_000)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    # What it looks at of its own descriptors shall be nobody else's: standard error may be a file.
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         try:
             yield process
         finally:

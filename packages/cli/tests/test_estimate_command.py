@@ -28,7 +28,7 @@ def test_in_json(capsys: pytest.CaptureFixture[str], pid: str) -> None:
     found = json.loads(capsys.readouterr().out)
     assert (found["command"], found["pid"], found["threads"]) == ("estimate", int(pid), 1)
     assert set(found["regions"]) == {region.value for region in coresnap.Region}
-    assert set(found["pauses"]) == {"fork", "stop"}
+    assert set(found["pauses"]) == {"precopy", "fork", "stop"}
     assert found["pauses"]["stop"]["expected_ns"] > 0
     assert run(["estimate", pid, "--json", "--filter", "0"]) == 0
     assert json.loads(capsys.readouterr().out)["kept"] < found["kept"]
@@ -46,7 +46,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str], pid: str) -> None:
     assert rows[-1][0] == "total"
     assert int(rows[-1][1]) == sum(int(row[1]) for row in rows[1:-1])
     first = [line.split()[0] for line in methods.splitlines()]
-    assert first[0] == "METHOD" and set(first[1:]) == {"fork", "stop"}
+    assert first[0] == "METHOD" and set(first[1:]) == {"precopy", "fork", "stop"}
     assert methods.count(" * ") == 1
 
 

@@ -224,22 +224,22 @@ struct coresnap_options {
  * function coresnap_options.stopped. LIVEDUMP has none of them: only the kernel knows.
  */
 enum coresnap_phase {
+	/* PRECOPY: tracking writes and copying memory ahead: the target runs */
+	CORESNAP_PHASE_AHEAD = 0,
 	/* From the first thread that is attached to until the first request to stop: the target runs.
 	 * Also what is read and made ready meanwhile. */
-	CORESNAP_PHASE_SEIZE = 0,
-	CORESNAP_PHASE_STOP = 1, /* ... until every thread has stopped, or is not waited for any more */
+	CORESNAP_PHASE_SEIZE = 1,
+	CORESNAP_PHASE_STOP = 2, /* ... until every thread has stopped, or is not waited for any more */
 	/* ... until those of all threads are read, and calls that were interrupted are mended */
-	CORESNAP_PHASE_REGISTERS = 2,
-	CORESNAP_PHASE_SCAN = 3, /* finding out which mappings and which of their pages there are */
+	CORESNAP_PHASE_REGISTERS = 3,
+	CORESNAP_PHASE_SCAN = 4, /* finding out which mappings and which of their pages there are */
 	/* FORK: making the copy, and copying what that does not carry over; STOP: copying memory;
 	 * PRECOPY: what was written at the last, and what cannot be tracked */
-	CORESNAP_PHASE_COPY = 4,
-	CORESNAP_PHASE_SPILL = 5, /* STOP: writing what exceeds the stage budget */
-	CORESNAP_PHASE_THAW = 6,  /* from the first thread that is let go to the last one */
+	CORESNAP_PHASE_COPY = 5,
+	CORESNAP_PHASE_SPILL = 6, /* STOP: writing what exceeds the stage budget */
+	CORESNAP_PHASE_THAW = 7,  /* from the first thread that is let go to the last one */
 	/* ... until the core is complete; with FORK also the scan of the copy */
-	CORESNAP_PHASE_WRITE = 7,
-	/* PRECOPY: tracking writes and copying memory ahead, before SEIZE: the target runs */
-	CORESNAP_PHASE_AHEAD = 8,
+	CORESNAP_PHASE_WRITE = 8,
 };
 
 #define CORESNAP_MAX_PHASES 12

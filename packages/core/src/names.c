@@ -56,11 +56,11 @@ const char *coresnap_region_name(int region)
 const char *coresnap_phase_name(int phase)
 {
 	static const char *const names[] = {
-		[CORESNAP_PHASE_SEIZE] = "seize",         [CORESNAP_PHASE_STOP] = "stop",
-		[CORESNAP_PHASE_REGISTERS] = "registers", [CORESNAP_PHASE_SCAN] = "scan",
-		[CORESNAP_PHASE_COPY] = "copy",           [CORESNAP_PHASE_SPILL] = "spill",
-		[CORESNAP_PHASE_THAW] = "thaw",           [CORESNAP_PHASE_WRITE] = "write",
-		[CORESNAP_PHASE_AHEAD] = "ahead",
+		[CORESNAP_PHASE_AHEAD] = "ahead",     [CORESNAP_PHASE_SEIZE] = "seize",
+		[CORESNAP_PHASE_STOP] = "stop",       [CORESNAP_PHASE_REGISTERS] = "registers",
+		[CORESNAP_PHASE_SCAN] = "scan",       [CORESNAP_PHASE_COPY] = "copy",
+		[CORESNAP_PHASE_SPILL] = "spill",     [CORESNAP_PHASE_THAW] = "thaw",
+		[CORESNAP_PHASE_WRITE] = "write",
 	};
 
 	return NAME(names, phase);

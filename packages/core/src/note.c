@@ -146,7 +146,8 @@ static uint16_t id16(uint32_t id)
 // it is in TASK_DEAD, which fill_psinfo() counts as state 8 and has no letter for.
 static int add_prpsinfo(struct notes *notes, const struct snapshot *s)
 {
-	const char sname = s->leaderless ? '.' : 'R', state = s->leaderless ? 8 : 0;
+	const char sname = s->leaderless ? '.' : 'R';
+	const int8_t state = s->leaderless ? 8 : 0;
 	struct layout_prpsinfo64 wide = { .state = state,
 					  .sname = sname,
 					  .nice = s->nice,

@@ -28,7 +28,8 @@ from lab.patience import DEADLINE, PATIENCE
 MIB = 1 << 20
 LONELY = 64321
 """A user who has no other processes."""
-THREADS = 5000 if FULL else 500
+THREADS = (5000 if FULL else 500) // (5 if PATIENCE > 1 else 1)
+"""Fewer where they are emulated."""
 SLOW_THREADS = 20
 """Of the program's mode "slow-threads"."""
 SHORT = 0.2 * PATIENCE  # seconds, in which a thread stops that can
@@ -121,6 +122,11 @@ def until(pid: int, condition: Callable[[], bool]) -> None:
         os.close(pidfd)
 
 
+def _asleep_for_good(pid: int) -> int:
+    """How many of its threads sleep uninterruptibly."""
+    return sum(_state(tid) == "D" for tid in living.threads(pid))
+
+
 def _traced_by(place: Place, state: str, *argv: str) -> Hard:
     """Traced by a program whose command line ends with the pid, and in that state by it."""
     living.need(argv[0])
@@ -179,11 +185,14 @@ def in_vfork(place: Place, mode: str) -> Hard:
 
 def reads_hung_file(place: Place, mode: str, *, hanging: int = 1) -> Hard:
     """All of it, or so many threads of it, wait for a file system that does not answer."""
-    file = place.stack.enter_context(HungFile(place.directory / "slow"))
+    many = hanging > 1
+    file = place.stack.enter_context(HungFile(place.directory / "slow", direct=many))
     subject = place.start(mode, file.path)
     # Not even SIGKILL ends such a read.
     place.stack.callback(file.let_go)
-    until(subject.pid, lambda: file.hanging() == hanging)
+    until(subject.pid, lambda: file.hanging() >= hanging)
+    if not many:
+        until(subject.pid, lambda: _asleep_for_good(subject.pid) == 1)
     hard = Hard(subject=subject, pid=subject.pid, timeout=SHORT, wake=file.let_go)
     if mode == "slow-thread":
         hard.checks.append(lambda: comes_to(subject, 1))

@@ -8,6 +8,7 @@ first (Linux 6.1), and what is answered after a fork might not reach its memory 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -26,6 +27,8 @@ _DEVICE = Path("/dev/fuse")
 _GETATTR, _OPEN, _READ, _INIT = 3, 14, 15, 26
 _UNANSWERED = (2, 36, 42)  # FORGET, INTERRUPT, BATCH_FORGET
 _MAJOR, _MINOR = 7, 22
+_DIRECT_IO = 1  # of an open file
+_ASYNC_READ = 1  # who reads waits for the page, not for the answer
 _REQUEST = struct.Struct("<IIQQIIII")
 _ANSWER = struct.Struct("<IiQ")
 _BUFFER = 1 << 17
@@ -34,11 +37,16 @@ _MNT_DETACH = 2
 
 
 class HungFile:
-    """A mounted file of which each read hangs until ``let_go`` answers it by "x"."""
+    """A mounted file of which each read hangs until ``let_go`` answers it by "x".
 
-    def __init__(self, path: Path) -> None:
+    With ``direct`` each reaches the server, also those of one page.
+    """
+
+    def __init__(self, path: Path, *, direct: bool = False) -> None:
         self.path = path
+        self._open_flags = _DIRECT_IO if direct else 0
         self._held: list[int] = []
+        self._answers = False
         self._libc = ctypes.CDLL(None, use_errno=True)
         try:
             self._device = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
@@ -59,9 +67,14 @@ class HungFile:
         return len(self._held)
 
     def let_go(self) -> None:
-        """Answer what hangs."""
-        while self._held:
-            self._answer(self._held.pop(), b"x")
+        """Answer what hangs, and whatever comes."""
+        self._answers = True
+        self._answer_held()
+
+    def _answer_held(self) -> None:
+        with contextlib.suppress(IndexError):  # the server may do so at the same time
+            while True:
+                self._answer(self._held.pop(), b"x")
 
     def _serve(self) -> None:
         while self._end not in select.select([self._device, self._end], [], [])[0]:
@@ -74,14 +87,16 @@ class HungFile:
             _, operation, unique, *_ = _REQUEST.unpack_from(request)
             if operation == _READ:
                 self._held.append(unique)
+                if self._answers:
+                    self._answer_held()
             elif operation == _INIT:
-                init = struct.pack("<IIIIHHI", _MAJOR, _MINOR, 0, 0, 1, 1, 4096)
+                init = struct.pack("<IIIIHHI", _MAJOR, _MINOR, 4096, _ASYNC_READ, 1, 1, 4096)
                 self._answer(unique, init)
             elif operation == _GETATTR:
                 attributes = struct.pack("<6Q10I", 1, 1, 1, 0, 0, 0, 0, 0, 0, _REGULAR, 1, *[0] * 5)
                 self._answer(unique, struct.pack("<QII", 1 << 20, 0, 0) + attributes)
             elif operation == _OPEN:
-                self._answer(unique, struct.pack("<QII", 0, 0, 0))
+                self._answer(unique, struct.pack("<QII", 0, self._open_flags, 0))
             elif operation not in _UNANSWERED:
                 self._answer(unique, b"", -errno.ENOSYS)
 

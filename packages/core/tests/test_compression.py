@@ -20,7 +20,7 @@ Program = subprocess.Popen[str]
 
 pytestmark = pytest.mark.host
 
-METHODS = (Method.STOP, Method.FORK)
+METHODS = (Method.STOP, Method.FORK, Method.PRECOPY)
 FRAME = 4 << 20
 ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 

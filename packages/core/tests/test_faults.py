@@ -21,7 +21,7 @@ import pytest
 import targets
 from living import WIDTHS
 from targets import KINDS, Start, Target
-from toolchain import Width
+from toolchain import COMPAT, Width
 
 from coresnap import Core
 from coresnap.errors import Code
@@ -35,9 +35,13 @@ KILLS = ("before", "after", "caller")
 ERRORS = ("ENOMEM", "EIO", "EPERM", "ESRCH")
 METHODS = ("stop", "fork", "precopy")
 FAULTS = (*KILLS, *ERRORS)
-# The everyday form has some of the calls, of each kind of target and of fault others. In the long
-# form an emulated machine shares the calls out among the kinds of targets: each fails once.
-STRIDE = (len(KINDS) if PATIENCE > 1 else 1) if STEPS_OF_ALL else 41
+CELLS = len(KINDS) * (1 if COMPAT is None else 2)
+# Faults come at one call in STRIDE, another for each cell, which is a kind of target of a width,
+# and SHIFT further for the next kind of fault. Where programs are emulated the long form shares the
+# calls out among the cells: at each comes one of the kills, and an error or two.
+STRIDE, SHIFT = 41, 5
+if STEPS_OF_ALL:
+    STRIDE, SHIFT = (1, 0) if PATIENCE == 1 else (len(KILLS) * CELLS, 1)
 
 
 @pytest.fixture
@@ -139,18 +143,17 @@ def test_target_runs_on_after_a_fault(
     to.unlink()
     assert calls > 100
     fault = str(getattr(errno, what)) if what in ERRORS else what
-    shift = FAULTS.index(what) / len(FAULTS) + KINDS.index(kind) / len(KINDS)
-    first = 1 + int(shift * STRIDE) % STRIDE
+    cell = KINDS.index(kind) + len(KINDS) * (width is Width.COMPAT)
+    first = 1 + (cell * (STRIDE // CELLS) + FAULTS.index(what) * SHIFT) % STRIDE
     failed = set()
     for at in range(first, calls, STRIDE):
         ran = dump(target, method, to, f"{fault} {at}")
         failed.add(ran.stdout.strip())
         check(ran, what, to, target)
         target.expect_clean()
-        # All that may be left of a dump by fork, see docs/pausing.md.
+        # All that may be left of dumps by fork, see docs/pausing.md: the next one takes it.
         assert target.pages() <= pages + (method == "fork")
         assert descriptors(target) <= before + (method == "precopy")
-        pages = target.pages()
     assert dump(target, method, to, "").returncode == Code.OK
     expect_core(to, target)
     target.expect_clean()

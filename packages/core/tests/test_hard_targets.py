@@ -25,6 +25,7 @@ from typing import Any
 
 import hard
 import living
+import machine
 import pytest
 from hard import Hard, Place
 from living import NOBODY
@@ -234,6 +235,8 @@ def test_threads_that_hang_do_not_hold_the_others_until_the_stop_timeout(
     method: str, tmp_path: Path
 ) -> None:
     """Nor does one wait after the other: they would take longer than the program may."""
+    if method == "fork" and machine.OWN:
+        pytest.skip("its reads are direct: what comes after a fork may be lost (docs/pausing.md)")
     with a_place() as place:
         target = hard.reads_hung_file(place, "slow-threads", hanging=hard.SLOW_THREADS)
         before = living.footprint(target.pid)

@@ -22,7 +22,7 @@ RunsOn = Callable[[Program], bool]
 
 pytestmark = pytest.mark.host
 
-METHODS = (Method.STOP, Method.FORK)
+METHODS = (Method.STOP, Method.FORK, Method.PRECOPY)
 PAGE = resource.getpagesize()
 OWN_NOTES: tuple[coresnap.OwnNote, ...] = (
     ("example.org", 1, b"one"),

@@ -75,8 +75,8 @@ def dump(
     ``stop_timeout``: seconds to wait for threads to stop; one second. For one that sleeps
     uninterruptibly, when others have stopped, a twentieth of it.
     ``max_pause``: seconds that the target may stand still. Nothing is begun that is expected to
-    take longer (estimate()), methods stop and precopy give up when they have passed, and the target
-    is let go: PauseTooLong. A fork cannot be interrupted, and a busy machine makes any pause longer.
+    take longer (estimate()), copying ends when they have passed, and the target is let go:
+    PauseTooLong. A fork cannot be interrupted, and a busy machine makes any pause longer.
     ``max_size``: the core has so many bytes at most; the result's whole_size is what it would have.
     ``keep``: what of it is kept then, the file's beginning or the smaller segments.
     ``core_limit``: bytes as the kernel counts them against RLIMIT_CORE; at least a page.

@@ -70,8 +70,8 @@ class Diagnosis:
     methods: tuple[MethodCheck, ...]
     """Each method, the best first; without a process livedump alone."""
     auto: tuple[Method, ...]
-    """What the method auto would try, in this order; no fork where a stop is as short, and precopy for
-    large processes only."""
+    """What the method auto would try, in this order; no fork where a stop is as short, and
+    precopy for large processes only."""
     notes: tuple[str, ...]
     """What else is worth knowing, a sentence each."""
 

@@ -68,7 +68,7 @@ class Estimate:
 
     pid: int
     method: Method
-    """The one that auto would take of fork and stop, by their pauses."""
+    """The one that auto would take of precopy, fork and stop, if all of them work."""
     threads: int
     stuck: int
     """Threads that sleep uninterruptibly, and are waited for in vain."""

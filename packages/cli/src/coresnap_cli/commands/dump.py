@@ -60,7 +60,7 @@ Examples:
 @click.option(
     "--method", type=click.Choice(["auto", "livedump", "precopy", "fork", "stop"]), default="auto",
     show_default=True,
-    help="livedump: by the kernel; precopy: memory is copied ahead; fork: by a copy of the process; "
+    help="livedump: by the kernel; precopy: memory copied ahead; fork: by a copy of the process; "
     "stop: nothing is injected.",
 )  # fmt: skip
 @click.option(
