@@ -313,7 +313,7 @@ _MEMORY = (
     ),
     Mutant(
         name="the running process read instead of its copy",
-        file="job.c",
+        file="job_fork.c",
         search="\tmem->image = &job->copy_image;\n",
         replacement="",
         row="busy/x86-64",
@@ -358,8 +358,8 @@ _GUESTS = (
     ),
     Mutant(
         name="tags of what a fork does not carry over left for the copy",
-        file="job.c",
-        search="\tret = stage(job, 0, err);\n",
+        file="job_fork.c",
+        search="\tret = job_stage(job, 0, err);\n",
         replacement="\tret = mem_stage(mem, 0, err);\n",
         row=f"{ARM64.name}/{STOCK}/mte/{ARM64.name}",
         method="fork",

@@ -8,6 +8,9 @@
 // Lets the target run, and says so.
 void job_thaw(struct job *job);
 
+// Copies the extents from number @from on into memory, and the tags of all.
+int must_check job_stage(struct job *job, size_t from, struct coresnap_error *err);
+
 // What a method that came to nothing while the target stood still has left in the lists.
 void job_forget_copy(struct job *job);
 
@@ -16,6 +19,10 @@ int must_check job_end_core(struct job *job, int (*write)(void *arg));
 
 // Of the memory what is not written yet; also the head, if it is not. For job_end_core().
 int must_check job_write_memory(void *arg);
+
+// The method fork: makes the copy of a stopped target; lets that go, and writes the core.
+int must_check job_make_copy(struct job *job, struct coresnap_error *err);
+int must_check job_dump_copy(struct job *job);
 
 // The method precopy. Copies the memory of the running target ahead, if it is tried; what comes to
 // nothing is no error where another method may follow.

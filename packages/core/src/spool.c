@@ -13,7 +13,8 @@
 
 static int fail(struct coresnap_error *err, int ret, const char *what)
 {
-	const int code = ret == -ENOSPC || ret == -EDQUOT ? CORESNAP_E_NO_SPACE : CORESNAP_E_FAILED;
+	const enum coresnap_code code =
+		ret == -ENOSPC || ret == -EDQUOT ? CORESNAP_E_NO_SPACE : CORESNAP_E_FAILED;
 
 	error_remedy(err, "Free some space, write to another directory, or use the method fork");
 	return error_set(err, code, -ret, "memory cannot be copied ahead: %s: %s", what,

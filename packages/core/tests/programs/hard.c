@@ -397,18 +397,7 @@ static void have_vfork(const char *more)
 	close(held[1]);
 }
 
-static const char *slow_file;
-
-static void *read_slow_file(void *arg)
-{
-	const int fd = open(slow_file, O_RDONLY | O_CLOEXEC);
-	char byte = 0;
-
-	if (fd < 0 || read(fd, &byte, 1) != 1 || byte != 'x')
-		failures++;
-	__atomic_add_fetch(&rounds, 1, __ATOMIC_RELAXED);
-	return arg;
-}
+#include "hard_slow.h"
 
 // Answers at most one line, and is another process image again.
 static void become_itself(char **argv)
@@ -437,25 +426,6 @@ static void have_mapping_thread(const char *more)
 {
 	(void)more;
 	start(map_and_unmap, NULL, 131072);
-}
-
-static void have_slow_thread(const char *more)
-{
-	slow_file = more;
-	start(read_slow_file, NULL, 131072);
-}
-
-static void have_slow_threads(const char *more)
-{
-	for (int i = 0; i < 20; i++)
-		have_slow_thread(more);
-}
-
-static void wait_for_slow_file(const char *more)
-{
-	slow_file = more;
-	say("ready\n");
-	read_slow_file(NULL);
 }
 
 static const struct {
