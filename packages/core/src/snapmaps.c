@@ -235,8 +235,13 @@ void snapmaps_select_ahead(struct snapshot_options *options, const struct target
 {
 	const uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 
-	for (size_t i = 0; i < options->ahead.n; i++)
-		select_mapping(&options->ahead.list[i], options->filter, page_size, target);
+	for (size_t i = 0; i < options->ahead.n; i++) {
+		struct mapping *const m = &options->ahead.list[i];
+
+		if ((m->flags & MAPPING_SHARED) && (m->flags & MAPPING_DELETED))
+			check_deleted(target, m);
+		select_mapping(m, options->filter, page_size, target);
+	}
 }
 
 int snapmaps_precopied(struct snapshot *s, const struct target *target,

@@ -58,7 +58,7 @@ int must_check track_possible(const struct target *target, bool self, bool *asks
 			      struct coresnap_error *err);
 
 // Finds a way, and for a userfaultfd has one thread of the target make it, in a stop of about 0.1 ms
-// of that thread alone. target, arena, self and strict_timeouts are set. On failure err says why
+// of that thread alone. target, its memory open, arena, self and strict_timeouts are set. On failure err says why
 // neither can be had; track_close() is safe.
 int must_check track_open(struct track *track, struct coresnap_error *err);
 

@@ -29,6 +29,8 @@
 
 #define MOMENT_NS 20000000
 
+#define PIDFD_THREAD_ O_EXCL // include/uapi/linux/pidfd.h of Linux 6.9
+
 static int start_uffd(int fd)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = FEATURE_WP_ASYNC };
@@ -161,6 +163,16 @@ static bool still_left(void *arg)
 	return fetch->left < 0 || is_idle(fetch->track->target, fetch->left);
 }
 
+// A main thread that has exited has no descriptors any more.
+static int get_descriptor(const struct target *target, int number)
+{
+	const int thread guard(guard_close) =
+		target->stand_in ? (int)sys_call(SYS_pidfd_open, target->stand_in, PIDFD_THREAD_) :
+				   -1;
+
+	return (int)sys_call(SYS_pidfd_getfd, target->stand_in ? thread : target->pidfd, number, 0);
+}
+
 // The number is in the target's table for some ten microseconds. Killed in between, the dumper
 // leaves it there, idle: nothing is registered with it. The next one takes that.
 static int fetch_uffd(void *arg, struct remote *remote)
@@ -173,8 +185,7 @@ static int fetch_uffd(void *arg, struct remote *remote)
 				errand_call(remote, fetch->facts->nr.userfaultfd, flags);
 	if (fetch->theirs < 0)
 		return remote->lost ? -ESRCH : 0;
-	fetch->ours = (int)sys_call(SYS_pidfd_getfd, fetch->track->target->pidfd,
-				    (int)fetch->theirs, 0);
+	fetch->ours = get_descriptor(fetch->track->target, (int)fetch->theirs);
 	const uint64_t args[6] = { (uint64_t)fetch->theirs };
 
 	const int64_t closed = errand_call(remote, fetch->facts->nr.close, args);
@@ -192,7 +203,6 @@ static int fetch_from_target(struct track *track, struct coresnap_error *err)
 	struct target target = *track->target;
 	struct fetch fetch = { .track = track, .ours = -EBUSY, .left = track->left };
 
-	target.mem_fd = -1;
 	target.arch = target_arch_of_exe(track->target);
 	if (!target.arch || !target.arch->remote)
 		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
@@ -203,7 +213,6 @@ static int fetch_from_target(struct track *track, struct coresnap_error *err)
 		{ .nr = fetch.facts->nr.close },
 	};
 	struct errand errand = { .target = &target,
-				 .reopen = true,
 				 .strict_timeouts = track->strict_timeouts,
 				 .calls = calls,
 				 .n_calls = 2,
@@ -212,7 +221,6 @@ static int fetch_from_target(struct track *track, struct coresnap_error *err)
 				 .arg = &fetch };
 	const int ret = errand_run(&errand, err);
 
-	guard_close(&target.mem_fd);
 	track->memory = errand.memory;
 	if (ret < 0)
 		return ret;

@@ -178,7 +178,9 @@ def dump_while_it_works(work: str, method: str, relation: str, width: Width) -> 
         for _ in range(TIMES):
             done = dump(subject.target, method)
             codes[done.returncode] += 1
-            assert done.returncode in {Code.OK, *excuse.codes}, done.stderr
+            # A timed wait that was interrupted twice: the row "futex-timeout, twice" there.
+            refused = method != "stop" and "interrupted before" in done.stderr
+            assert done.returncode in {Code.OK, *excuse.codes} or refused, done.stderr
         assert subject.rounds(1) > begun
         now = subject.view()
         changed = [line for line in {*seen} ^ {*now} if not re.fullmatch(excuse.lines, line)]
