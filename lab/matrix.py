@@ -327,11 +327,11 @@ class Row:
 
 
 def methods(row: Row) -> tuple[str, ...]:
-    """The methods that dump it. Of soft-dirty bits x86-64 has some, of userfaultfds others, too."""
-    tracks = (
-        row.guest is None
-        or row.guest.architecture == X86_64.name
-        or (row.guest.architecture == ARM64.name and row.guest.kernel == NEXT)
+    """The methods that dump it. Linux 6.1 has soft-dirty bits, as Debian builds it for x86-64."""
+    tracks = row.guest is None or (row.guest.architecture, row.guest.kernel) in (
+        (X86_64.name, STOCK),
+        (X86_64.name, NEXT),
+        (ARM64.name, NEXT),
     )
     return (*METHODS, PRECOPY_METHOD) if tracks else METHODS
 

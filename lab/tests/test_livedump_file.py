@@ -142,7 +142,7 @@ def test_the_command_says_where_the_core_is(architecture: str) -> None:
         "/bin/true %p",
     )
     assert "--force" in forced["error"]["what"]
-    assert (doctor["livedump"], doctor["catch"], doctor["auto"]) == (True, False, ["fork", "stop"])
+    assert (doctor["livedump"], doctor["catch"], doctor["auto"]) == (True, False, ["stop"])
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)

@@ -21,6 +21,7 @@ import pytest
 import toolchain
 from toolchain import COMPAT, CORE, NATIVE, Width
 
+import coresnap
 from lab.architectures import X86_64
 from lab.patience import DEADLINE
 
@@ -56,6 +57,9 @@ def lists_pages_at_once() -> bool:
 needs_pagemap_scan = pytest.mark.skipif(
     not lists_pages_at_once(), reason="this kernel has no PAGEMAP_SCAN (v6.7)"
 )
+TRACKS_WRITES = coresnap.Method.PRECOPY in coresnap.doctor().auto
+"""Whether this kernel can, so that there is a method precopy."""
+METHODS = ("stop", "fork", *(("precopy",) if TRACKS_WRITES else ()))
 WIDTHS = [Width.NATIVE, pytest.param(Width.COMPAT, marks=needs_compat)]
 
 

@@ -49,7 +49,12 @@ def interrupt(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 @SIGNALS
 @pytest.mark.parametrize(
     "options",
-    [["-m", "fork"], ["-m", "precopy"], ["-m", "stop"], ["-m", "stop", "--stage-budget", "1"]],
+    [
+        ["-m", "fork"],
+        ["-m", living.METHODS[-1]],
+        ["-m", "stop"],
+        ["-m", "stop", "--stage-budget", "1"],
+    ],
     ids=["fork", "precopy", "stop-staged", "stop-while-stopped"],
 )
 def test_a_dump_held_by_a_full_pipe(
@@ -88,7 +93,7 @@ def traced(
 
 
 @SIGNALS
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_a_large_file_that_is_being_written(
     tmp_path: Path, subject: Subject, method: str, number: signal.Signals
 ) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import living
 import pytest
 
 import coresnap
@@ -20,7 +21,7 @@ Program = subprocess.Popen[str]
 
 pytestmark = pytest.mark.host
 
-METHODS = (Method.STOP, Method.FORK, Method.PRECOPY)
+METHODS = [Method(each) for each in living.METHODS]
 FRAME = 4 << 20
 ZSTD_MODULES = ("compression.zstd", "backports.zstd", "zstandard")
 

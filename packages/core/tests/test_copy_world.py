@@ -94,7 +94,7 @@ def test_port_and_locks_of_a_target_that_exits_are_free_at_once(
         assert held.finish() == 0
 
 
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_a_core_is_complete_although_its_target_exits_after_the_pause(
     start: Start, tmp_path: Path, method: str
 ) -> None:
@@ -305,7 +305,7 @@ def test_shared_memory_is_copied_in_the_pause_although_it_was_opened_for_reading
     assert (code, "stage budget" in told) == (1, True)
 
 
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_a_dump_populates_nothing_of_a_sparse_gibibyte(
     start: Start, tmp_path: Path, method: str
 ) -> None:
@@ -326,7 +326,7 @@ def test_a_dump_populates_nothing_of_a_sparse_gibibyte(
 
 @needs_64_bits
 @needs_pagemap_scan
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_a_mapping_of_16_tebibytes_costs_a_bounded_number_of_calls(
     start: Start, tmp_path: Path, method: str
 ) -> None:

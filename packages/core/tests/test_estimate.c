@@ -100,12 +100,15 @@ static void test_what_was_measured_counts(void)
 
 static void test_a_small_process_is_stopped(void)
 {
-	struct coresnap_estimate small = process(1, MIB), large = process(1, 64 * MIB);
+	struct coresnap_estimate small = process(1, MIB), large = process(1, 32 * MIB);
+	struct coresnap_estimate huge = process(1, 64 * MIB);
 
 	estimate_pauses(&small, 0);
 	CHECK_EQ(small.method, CORESNAP_METHOD_STOP);
 	estimate_pauses(&large, 0);
 	CHECK_EQ(large.method, CORESNAP_METHOD_FORK);
+	estimate_pauses(&huge, 0);
+	CHECK_EQ(huge.method, CORESNAP_METHOD_PRECOPY);
 	small.budget = MIB / 2;
 	estimate_pauses(&small, 0);
 	CHECK_EQ(small.method, CORESNAP_METHOD_FORK);

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.host
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 KILLS = ("before", "after", "caller")
 ERRORS = ("ENOMEM", "EIO", "EPERM", "ESRCH")
-METHODS = ("stop", "fork", "precopy")
+METHODS = living.METHODS
 FAULTS = (*KILLS, *ERRORS)
 CELLS = len(KINDS) * (1 if COMPAT is None else 2)
 # Faults come at one call in STRIDE, another for each cell, which is a kind of target of a width,

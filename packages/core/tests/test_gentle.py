@@ -202,7 +202,7 @@ def test_an_idle_dumper_stays_idle(large: int) -> None:
 # -- how it ends -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_it_can_be_interrupted(native: Subject, method: str) -> None:
     before = living.footprint(native.pid)
     with Held(native.pid, "-m", method, *GENTLE) as held:

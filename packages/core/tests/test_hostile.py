@@ -129,7 +129,7 @@ def test_a_dumper_that_waits_for_a_page_of_its_target_can_be_cancelled(
 
 
 @only_x86_64
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy", "auto"])
+@pytest.mark.parametrize("method", [*living.METHODS, "auto"])
 @pytest.mark.parametrize("where", ["thread", "main"])
 def test_a_thread_in_32_bit_code_is_told_as_missing_and_the_others_are_right(
     start: Start, tmp_path: Path, method: str, where: str
@@ -168,7 +168,7 @@ def mapped(pid: int) -> set[tuple[int, int]]:
     return {(int(start, 16), int(end, 16)) for start, end in ranges}
 
 
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_no_mapping_is_taken_for_one_of_a_dumper_at_the_same_addresses(
     start: Start, tmp_path: Path, method: str
 ) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import living
 import pytest
 import subjects
 
@@ -22,7 +23,7 @@ RunsOn = Callable[[Program], bool]
 
 pytestmark = pytest.mark.host
 
-METHODS = (Method.STOP, Method.FORK, Method.PRECOPY)
+METHODS = [Method(each) for each in living.METHODS]
 PAGE = resource.getpagesize()
 OWN_NOTES: tuple[coresnap.OwnNote, ...] = (
     ("example.org", 1, b"one"),

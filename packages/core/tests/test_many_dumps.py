@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.host
 
-METHODS = ("stop", "fork", "precopy")
+METHODS = living.METHODS
 # Of one thread more is interrupted than by stop: calls are injected into it, as by fork.
 COLUMN = {"precopy": "fork"}
 TIMES = DUMPS if PATIENCE == 1 else GUEST_CALL_DUMPS

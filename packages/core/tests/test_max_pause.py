@@ -80,7 +80,7 @@ def test_what_would_take_longer_is_not_begun(large: Program, tmp_path: Path, met
     assert asked == [] and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_an_ample_pause_changes_nothing(large: Program, method: str) -> None:
     with undisturbed(large), open(os.devnull, "wb") as nowhere:
         result = coresnap.dump(large.pid, nowhere, method=method, max_pause=AMPLE)

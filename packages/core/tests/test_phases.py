@@ -18,7 +18,7 @@ from coresnap import Method, Phase
 from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
-METHODS = [Method.STOP, Method.FORK, Method.PRECOPY]
+METHODS = [Method(each) for each in living.METHODS]
 Program = subprocess.Popen[str]
 
 

@@ -25,7 +25,7 @@ from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
-METHODS = ["stop", "fork", "precopy"]
+METHODS = living.METHODS
 HELD = {"nested", "fork-during-dump"}  # these start reading the pipe when it is time
 CANARY = 0x43616E6172795F31
 MEMORY = bytes((i * 7 + i // 256) % 256 for i in range(1 << 16))  # as say_memory() fills it

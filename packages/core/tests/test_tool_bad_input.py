@@ -261,7 +261,7 @@ def test_a_target_that_changes_between_attach_and_stop(
 
 
 @needs_root
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_a_full_disk(tmp_path: Path, subject: Subject, method: str) -> None:
     script = (
         'mount -t tmpfs -o size=64k tmpfs "$1" && cd "$1" || exit 99; shift; "$@"; code=$?; '
@@ -279,7 +279,7 @@ def test_a_full_disk(tmp_path: Path, subject: Subject, method: str) -> None:
     living.until_undisturbed(subject, before)
 
 
-@pytest.mark.parametrize("method", ["stop", "fork", "precopy"])
+@pytest.mark.parametrize("method", living.METHODS)
 def test_a_pipe_whose_reader_left(subject: Subject, method: str) -> None:
     before = living.footprint(subject.pid)
     read_fd, write_fd = os.pipe()
