@@ -3,6 +3,7 @@
 // it, which the next one takes instead of mapping another, and unmaps in the end.
 #include <string.h>
 
+#include "cleanup.h"
 #include "copy_parts.h"
 #include "procfs.h"
 #include "sys.h"
@@ -88,13 +89,26 @@ bool copy_has_mark(const struct copy *copy)
 	       memcmp(&mark, &copy->mark, sizeof(mark)) == 0;
 }
 
+// Is there a page at an address? Where there is none a look at the memory would make one, of zeros.
+static bool is_there(const struct target *target, uint64_t address)
+{
+	const int pagemap guard(guard_close) = sys_openat(target->proc_fd, "pagemap", O_RDONLY, 0);
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t entry = 0;
+
+	return sys_pread(pagemap, &entry, sizeof(entry), address / page * sizeof(entry)) ==
+		       sizeof(entry) &&
+	       entry >> 62 != 0; // present or swapped (fs/proc/task_mmu.c, PM_*)
+}
+
 // Has it the mark of a dumper that is no more? One that lives unmaps its page itself.
 static bool is_left(const struct target *target, const struct mapping *m)
 {
 	struct copy_mark mark;
 	char path[48];
 
-	if (target_read(target, m->start, &mark, sizeof(mark)) != sizeof(mark) ||
+	if (!is_there(target, m->start) ||
+	    target_read(target, m->start, &mark, sizeof(mark)) != sizeof(mark) ||
 	    memcmp(mark.text, mark_text, sizeof(mark_text)) != 0)
 		return false;
 	error_format(path, sizeof(path), "/proc/%llu/stat", (unsigned long long)mark.dumper);
@@ -107,8 +121,9 @@ static bool is_zero(const struct target *target, const struct mapping *m)
 	uint8_t bytes[sizeof(zeros)];
 
 	for (uint64_t at = m->start; at < m->end; at += sizeof(bytes))
-		if (target_read(target, at, bytes, sizeof(bytes)) != sizeof(bytes) ||
-		    memcmp(bytes, zeros, sizeof(bytes)) != 0)
+		if (is_there(target, at) &&
+		    (target_read(target, at, bytes, sizeof(bytes)) != sizeof(bytes) ||
+		     memcmp(bytes, zeros, sizeof(bytes)) != 0))
 			return false;
 	return true;
 }
