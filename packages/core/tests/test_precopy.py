@@ -82,23 +82,21 @@ def page_of(step: int) -> int:
     return (step * 2654435761 & 0xFFFFFFFF) >> 21
 
 
-def journal(last: int) -> dict[int, int]:
-    """The last step of each page that had one, of all up to this."""
+def journal(last: int) -> list[int]:
+    """Of each page its last step, of all up to this; 0 where it had none."""
     found: dict[int, int] = {}
     for step in range(last, 0, -1):
         found.setdefault(page_of(step), step)
         if len(found) == PAGES:
             break
-    return found
+    return [found.get(page, 0) for page in range(PAGES)]
 
 
 def expect_one_instant(memory: Memory) -> None:
     step, tide, nomad = memory.said()
     first, second = (memory.words(at, PAGES) for at in (memory.first, memory.second))
     # The step may have been said and not be done, or done in the first area only.
-    ends = [
-        [journal(done).get(page, 0) for page in range(PAGES)] for done in (step, max(step - 1, 0))
-    ]
+    ends = [journal(step), journal(max(step - 1, 0))]
     assert first in ends, "the first area is not of the instant that the ledger says"
     assert second in ends, "the second area is not of the instant that the ledger says"
     assert first == ends[0] or second == ends[1], "the second area is ahead of the first"
