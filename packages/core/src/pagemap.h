@@ -5,9 +5,23 @@
 #define CORESNAP_PAGEMAP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "error.h"
+
+// Bits of an entry of the file (fs/proc/task_mmu.c, PM_*).
+#define PAGEMAP_ENTRY_PRESENT    (1ull << 63)
+#define PAGEMAP_ENTRY_SWAPPED    (1ull << 62)
+#define PAGEMAP_ENTRY_FILE       (1ull << 61)
+#define PAGEMAP_ENTRY_GUARD      (1ull << 58)
+#define PAGEMAP_ENTRY_EXCLUSIVE  (1ull << 56)
+#define PAGEMAP_ENTRY_SOFT_DIRTY (1ull << 55)
+
+// Reads the entries of at most n pages, from an address on. How many, at least one; a negative errno.
+ssize_t must_check pagemap_read(int fd, uint64_t address, uint64_t page_size, uint64_t *entries,
+				size_t n);
 
 // Categories of pages (include/uapi/linux/fs.h, PAGE_IS_*). Of WRITTEN: not write-protected by a
 // userfaultfd, so written since it was armed, or not there at all.
@@ -53,5 +67,10 @@ int must_check pagemap_scan_ioctl(int fd, uint64_t start, uint64_t end, pagemap_
 // pages are shared after a fork the whole range is read.
 int must_check pagemap_scan_read(int fd, uint64_t start, uint64_t end, uint64_t page_size,
 				 uint64_t expected, pagemap_range_fn range, void *arg);
+
+// Is there a page that was written by the process, or swapped out, so no page of a file and not that
+// of zeros? 1: there is. Where the kernel has no PAGEMAP_SCAN this goes by the soft-dirty bits: written
+// since they were cleared.
+int must_check pagemap_find_written(int fd, uint64_t start, uint64_t end, uint64_t page_size);
 
 #endif

@@ -20,8 +20,7 @@ static int add_pause(struct job *job, uint64_t start, uint64_t end, bool certain
 
 	if (arena_grow(mem->arena, &mem->list, &mem->cap, mem->n + 1, sizeof(*mem->list)) < 0)
 		return -ENOMEM;
-	mem->list[mem->n++] =
-		(struct extent){ .start = start, .end = end, .certain = certain };
+	mem->list[mem->n++] = (struct extent){ .start = start, .end = end, .certain = certain };
 	return 0;
 }
 
@@ -43,33 +42,31 @@ static int add_news(void *arg, uint64_t start, uint64_t end, enum track_news new
 						 add_hole(pass->job, start, end);
 }
 
-static int count_bytes(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+// Would more of it be kept if one page of it were written? It had none when smaps was read, a moment
+// ago. To be written within that moment what is not writable had to be made so and shut again, of
+// which program text and reserved addresses are too many and too large to be asked.
+static bool may_be_kept(const struct mapping *m, const struct mapping_facts *facts)
 {
-	(void)categories;
-	*(uint64_t *)arg += end - start;
-	return 0;
+	const uint32_t writable =
+		mapping_has_file(m) ? MAPPING_WRITE : MAPPING_READ | MAPPING_WRITE | MAPPING_EXEC;
+	struct mapping written = *m;
+
+	if ((m->flags & MAPPING_SHARED) || m->anonymous || !(m->flags & writable))
+		return false;
+	written.anonymous = m->end - m->start;
+	mapping_select(&written, facts);
+	return written.dump_size > m->dump_size;
 }
 
-// A private mapping of a file in which nothing was written when it was looked at, a moment ago.
-static void check_unwritten(const struct job *job, struct mapping *m)
+static void look_whether_written(const struct job *job, struct mapping *m)
 {
-	const struct pagemap_query query = { .start = m->start,
-					     .end = m->end,
-					     .mask = PAGEMAP_FILE,
-					     .inverted = PAGEMAP_FILE,
-					     .anyof = PAGEMAP_PRESENT | PAGEMAP_SWAPPED,
-					     .tell = PAGEMAP_PRESENT };
-	struct mapping_facts facts = { .filter = job->snapshot.filter,
-				       .page_size = job->snapshot.page_size };
-	uint64_t written = 0;
+	const struct mapping_facts facts = { .filter = job->snapshot.filter,
+					     .page_size = job->snapshot.page_size };
 
-	if ((m->flags & (MAPPING_WRITE | MAPPING_SHARED)) != MAPPING_WRITE || m->anonymous ||
-	    !mapping_has_file(m) || !m->resident)
+	if (!may_be_kept(m, &facts) || pagemap_find_written(job->precopy.track.pagemap, m->start,
+							    m->end, facts.page_size) != 1)
 		return;
-	if (pagemap_ask(job->precopy.track.pagemap, &query, count_bytes, &written) < 0 || !written)
-		return;
-	m->anonymous = written;
-	// Then the whole is kept, or nothing by reason of the filter.
+	m->anonymous = m->end - m->start;
 	mapping_select(m, &facts);
 }
 
@@ -109,7 +106,7 @@ int precopy_end(struct job *job, struct coresnap_error *err)
 	for (size_t i = 0; ret == 0 && i < job->snapshot.maps.n; i++) {
 		struct mapping *const m = &job->snapshot.maps.list[i];
 
-		check_unwritten(job, m);
+		look_whether_written(job, m);
 		ret = copy_mapping(job, m);
 		if (ret < 0) {
 			err->address = m->start;

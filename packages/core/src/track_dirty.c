@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // Writes tracked by soft-dirty bits, and how news are told.
 #include "cleanup.h"
+#include "pagemap.h"
 #include "sys.h"
 #include "track_parts.h"
 
-// Bits of an entry of /proc/PID/pagemap (fs/proc/task_mmu.c, PM_*).
-#define ENTRY_PRESENT    (1ull << 63)
-#define ENTRY_SWAPPED    (1ull << 62)
-#define ENTRY_GUARD      (1ull << 58)
-#define ENTRY_EXCLUSIVE  (1ull << 56)
-#define ENTRY_SOFT_DIRTY (1ull << 55)
+#define KINDS                                                                  \
+	(PAGEMAP_ENTRY_PRESENT | PAGEMAP_ENTRY_SWAPPED | PAGEMAP_ENTRY_GUARD | \
+	 PAGEMAP_ENTRY_EXCLUSIVE | PAGEMAP_ENTRY_SOFT_DIRTY)
 
 enum { ENTRIES = 2048 };
 
@@ -41,19 +39,19 @@ static size_t page_size(void)
 // A page that was just written has the bit where the kernel keeps one.
 static bool kernel_has_bits(void)
 {
-	const int pagemap guard(guard_close) = sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY, 0);
-	char *const page = sys_mmap(page_size(), PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const int pagemap guard(guard_close) =
+		sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY, 0);
+	char *const page =
+		sys_mmap(page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint64_t entry = 0;
 
 	if (sys_map_failed(page))
 		return false;
 	*(volatile char *)page = 1;
-	const ssize_t n = sys_pread(pagemap, &entry, sizeof(entry),
-				    (uint64_t)(uintptr_t)page / page_size() * sizeof(entry));
+	const ssize_t n = pagemap_read(pagemap, (uint64_t)(uintptr_t)page, page_size(), &entry, 1);
 
 	sys_call(SYS_munmap, page, page_size());
-	return n == sizeof(entry) && entry & ENTRY_SOFT_DIRTY;
+	return n == 1 && entry & PAGEMAP_ENTRY_SOFT_DIRTY;
 }
 
 static int fail_clear(const struct target *target, int ret, struct coresnap_error *err)
@@ -98,40 +96,34 @@ static int read_entries(const struct track *track, struct track_teller *teller, 
 
 	while (at < end) {
 		const uint64_t pages = (end - at) / page;
-		const ssize_t n = sys_pread(track->pagemap, entries,
-					    (pages < ENTRIES ? (size_t)pages : ENTRIES) *
-						    sizeof(entries[0]),
-					    at / page * sizeof(entries[0]));
+		const ssize_t n = pagemap_read(track->pagemap, at, page, entries,
+					       pages < ENTRIES ? (size_t)pages : ENTRIES);
 
-		if (n < (ssize_t)sizeof(entries[0]))
-			return n < 0 ? (int)n : -EIO;
-		const size_t got = (size_t)n / sizeof(entries[0]);
-
-		for (size_t i = 0; i < got;) {
-			const uint64_t kind =
-				entries[i] & (ENTRY_PRESENT | ENTRY_SWAPPED | ENTRY_GUARD |
-					      ENTRY_EXCLUSIVE | ENTRY_SOFT_DIRTY);
+		if (n < 0)
+			return (int)n;
+		for (size_t i = 0; i < (size_t)n;) {
+			const uint64_t kind = entries[i] & KINDS;
 			size_t next = i + 1;
 
-			while (next < got && (entries[next] & (ENTRY_PRESENT | ENTRY_SWAPPED |
-							       ENTRY_GUARD | ENTRY_EXCLUSIVE |
-							       ENTRY_SOFT_DIRTY)) == kind)
+			while (next < (size_t)n && (entries[next] & KINDS) == kind)
 				next++;
-			const bool there = (kind & (ENTRY_PRESENT | ENTRY_SWAPPED)) &&
-					   !(kind & ENTRY_GUARD);
+			const bool there =
+				(kind & (PAGEMAP_ENTRY_PRESENT | PAGEMAP_ENTRY_SWAPPED)) &&
+				!(kind & PAGEMAP_ENTRY_GUARD);
 			// The page of zeros is clean, where other bytes may have been; only that it is
 			// mapped more than once tells.
-			const bool fresh = all || kind & ENTRY_SOFT_DIRTY ||
-					   !(kind & (ENTRY_EXCLUSIVE | ENTRY_SWAPPED));
-			const int ret = there ? track_tell(teller, at + i * page, at + next * page,
-							   fresh) :
-						0;
+			const bool fresh =
+				all || kind & PAGEMAP_ENTRY_SOFT_DIRTY ||
+				!(kind & (PAGEMAP_ENTRY_EXCLUSIVE | PAGEMAP_ENTRY_SWAPPED));
+			const int ret =
+				there ? track_tell(teller, at + i * page, at + next * page, fresh) :
+					0;
 
 			if (ret < 0)
 				return ret;
 			i = next;
 		}
-		at += got * page;
+		at += (uint64_t)n * page;
 	}
 	return track_tell_end(teller, end);
 }

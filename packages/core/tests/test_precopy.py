@@ -24,6 +24,7 @@ from lab.longform import PRECOPIES
 pytestmark = pytest.mark.host
 
 PAGES = 2048
+SPROUTS = 64
 Start = Callable[..., Subject]
 
 
@@ -63,7 +64,9 @@ class Memory:
 
     def __init__(self, core: Core, layout: str, width: Width) -> None:
         self.core = core
-        self.ledger, self.first, self.second, self.tide, self.page = map(int, layout.split())
+        self.ledger, self.first, self.second, self.tide, self.sprouts, self.page = map(
+            int, layout.split()
+        )
         self.word = "<Q" if width is Width.NATIVE and struct.calcsize("P") == 8 else "<I"
 
     def words(self, address: int, count: int) -> list[int]:
@@ -71,11 +74,11 @@ class Memory:
         data = self.core.read(address, count * self.page)
         return [struct.unpack_from(self.word, data, at * self.page)[0] for at in range(count)]
 
-    def said(self) -> tuple[int, int, int]:
-        """Step, tide and nomad."""
-        data = self.core.read(self.ledger, 24)
-        step, tide, nomad = struct.unpack_from("<3" + self.word[1], data)
-        return step, tide, nomad
+    def said(self) -> tuple[int, int, int, list[int]]:
+        """Step, tide, nomad and sprouts."""
+        words = struct.Struct(f"<{3 + SPROUTS}{self.word[1]}")
+        step, tide, nomad, *sprouts = words.unpack(self.core.read(self.ledger, words.size))
+        return step, tide, nomad, sprouts
 
 
 def page_of(step: int) -> int:
@@ -93,7 +96,7 @@ def journal(last: int) -> list[int]:
 
 
 def expect_one_instant(memory: Memory) -> None:
-    step, tide, nomad = memory.said()
+    step, tide, nomad, sprouts = memory.said()
     first, second = (memory.words(at, PAGES) for at in (memory.first, memory.second))
     # The step may have been said and not be done, or done in the first area only.
     ends = [journal(step), journal(max(step - 1, 0))]
@@ -105,9 +108,12 @@ def expect_one_instant(memory: Memory) -> None:
         assert set(memory.words(memory.tide, PAGES)) == {level if state == 1 else 0}
     if nomad:
         assert memory.words(nomad, 64) == [1000 + page for page in range(64)]
+    for at, said in enumerate(sprouts):
+        if said:
+            assert memory.words(memory.sprouts + at * 2 * memory.page, 1) == [said]
 
 
-@pytest.mark.parametrize("idle", ["", "np"], ids=["all", "journal-tide"])
+@pytest.mark.parametrize("idle", ["", "nps"], ids=["all", "journal-tide"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> None:
     subject = start(idle, width=width)
@@ -126,7 +132,7 @@ def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> No
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_path: Path) -> None:
     """Of a program that does not run between the dumps."""
-    subject = start("jtnp", width=width)
+    subject = start("jtnps", width=width)
     cores = {}
     for method in ("stop", "precopy", "fork", "precopy"):
         path = tmp_path / method
@@ -142,7 +148,7 @@ def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_
 
 
 def test_auto_takes_it_for_a_large_target(start: Start, tmp_path: Path) -> None:
-    large = start("jtnp")
+    large = start("jtnps")
     assert dump(large, tmp_path / "core", "auto")["method"] == "precopy"
     with Subject(living.program("world")) as small:
         assert dump(small, tmp_path / "core", "auto")["method"] != "precopy"

@@ -85,8 +85,9 @@ class Program:
 # fmt: off
 _COPY = (
     "arena", "cgroup", "copy", "copy_afford", "copy_page", "copy_release", "copy_self",
-    "copy_settle", "errand", "error", "freeze", "gadget", "maps", "procfs", "remote",
-    "remote_entry", "remote_frame", "restart", "restart_rewind", "seccomp", "target", "victim",
+    "copy_settle", "errand", "error", "freeze", "gadget", "maps", "pagemap", "procfs",
+    "remote", "remote_entry", "remote_frame", "restart", "restart_rewind", "seccomp", "target",
+    "victim",
 )
 # fmt: on
 PROGRAMS = {

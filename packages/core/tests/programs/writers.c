@@ -6,6 +6,8 @@
 //   tide      fills an area with the number of the round, says so; discards it, says so
 //   nomad     moves an area from place to place, unmaps it now and then, says where it is
 //   parent    forks children that write to all of it, too, and end
+//   sprouts   maps areas anew, of which no page is there, writes to one page of each, says what
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -19,21 +21,23 @@
 #define PAGE    4096u
 #define PAGES   2048u
 #define BALLAST ((size_t)66 << 20)
+#define SPROUTS 64u
 
 // What the threads say of themselves; each is written by one of them alone.
 struct ledger {
 	volatile unsigned long step;
-	volatile unsigned long tide;  // 4r+1: all pages are r; 4r+3: there is none
-	volatile unsigned long nomad; // its address, or 0 while it moves
+	volatile unsigned long tide;             // 4r+1: all pages are r; 4r+3: there is none
+	volatile unsigned long nomad;            // its address, or 0 while it moves
+	volatile unsigned long sprouts[SPROUTS]; // what is in them, or 0 while they are mapped
 };
 
 static struct ledger *ledger;
-static uint8_t *first, *second, *tide_area;
+static uint8_t *first, *second, *tide_area, *sprouts_area;
 
 static uint8_t *map(size_t size)
 {
-	uint8_t *const at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				 -1, 0);
+	uint8_t *const at =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (at == MAP_FAILED)
 		abort();
@@ -126,9 +130,33 @@ static void *parent(void *arg)
 	return NULL;
 }
 
+// Every other one is of a file; a page that nobody may touch lies between them.
+static void *sprouts(void *arg)
+{
+	const int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	(void)arg;
+	for (unsigned long round = 1;; round++) {
+		for (unsigned int i = 0; i < SPROUTS; i++) {
+			const int what = MAP_PRIVATE | MAP_FIXED | (i % 2 ? 0 : MAP_ANONYMOUS);
+			uint8_t *const at = sprouts_area + (size_t)i * 2 * PAGE;
+
+			ledger->sprouts[i] = 0;
+			if (mmap(at, PAGE, PROT_READ | PROT_WRITE, what, i % 2 ? file : -1, 0) !=
+			    at)
+				abort();
+			if (i % 16 == 0)
+				usleep(500);
+			put(at, 0, round);
+			ledger->sprouts[i] = round;
+		}
+	}
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
-	void *(*const works[])(void *) = { journal, tide, nomad, parent };
+	void *(*const works[])(void *) = { journal, tide, nomad, parent, sprouts };
 	uint8_t *const ballast = map(BALLAST);
 	char line[64];
 
@@ -136,13 +164,17 @@ int main(int argc, char **argv)
 	first = map((size_t)PAGES * PAGE);
 	second = map((size_t)PAGES * PAGE);
 	tide_area = map((size_t)PAGES * PAGE);
+	sprouts_area = mmap(NULL, (size_t)SPROUTS * 2 * PAGE, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (sprouts_area == MAP_FAILED)
+		abort();
 	for (size_t at = 0; at < BALLAST; at += PAGE)
 		ballast[at] = 1;
 	for (size_t i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
 		pthread_t thread;
 
 		// Named are those that shall not work.
-		if (argc > 1 && strchr(argv[1], "jtnp"[i]))
+		if (argc > 1 && strchr(argv[1], "jtnps"[i]))
 			continue;
 		if (pthread_create(&thread, NULL, works[i], NULL) != 0)
 			return 1;
@@ -151,10 +183,12 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
 		if (strncmp(line, "layout", 6) == 0)
-			printf("%llu %llu %llu %llu %u\n", (unsigned long long)(uintptr_t)ledger,
+			printf("%llu %llu %llu %llu %llu %u\n",
+			       (unsigned long long)(uintptr_t)ledger,
 			       (unsigned long long)(uintptr_t)first,
 			       (unsigned long long)(uintptr_t)second,
-			       (unsigned long long)(uintptr_t)tide_area, PAGE);
+			       (unsigned long long)(uintptr_t)tide_area,
+			       (unsigned long long)(uintptr_t)sprouts_area, PAGE);
 		else
 			puts("pong");
 		fflush(stdout);
