@@ -25,6 +25,9 @@
 // How often is looked what those do that have not stopped, and whether the caller gives up.
 #define ROUND_NS 10000000u
 
+// For how long those that were given up are waited for when the others run again.
+#define RELEASE_NS 20000000u
+
 void freeze_init(struct freeze *freeze, struct target *target, struct arena *arena)
 {
 	*freeze = (struct freeze){ .target = target, .arena = arena };
@@ -184,11 +187,11 @@ static int read_registers(struct freeze *freeze, struct thread *thread)
 	return ret < 0 ? (int)ret : 0;
 }
 
-// What a thread is of which the kernel tells no more. An error that it should never give does not say
-// that the thread has ended.
-static enum thread_state without_news(int err)
+// What a thread is that could not be waited for, or asked. An error that the kernel should never give
+// does not say that the thread has ended.
+static enum thread_state without_news(int err, int gone)
 {
-	return err == -ESRCH || err == -ECHILD ? THREAD_GONE : THREAD_MISSED;
+	return err == gone ? THREAD_GONE : THREAD_MISSED;
 }
 
 // Waits until one thread has stopped for us; hands over the signals that arrive meanwhile. At until
@@ -202,7 +205,7 @@ static void collect_thread(struct freeze *freeze, struct thread *thread, uint64_
 		if (ret == 0)
 			return;
 		if (ret < 0 || !WIFSTOPPED(status)) {
-			thread->state = ret < 0 ? without_news(ret) : THREAD_GONE;
+			thread->state = ret < 0 ? without_news(ret, -ECHILD) : THREAD_GONE;
 			return;
 		}
 		if (status >> 16 != PTRACE_EVENT_STOP) {
@@ -215,7 +218,7 @@ static void collect_thread(struct freeze *freeze, struct thread *thread, uint64_
 		thread->group_stop = WSTOPSIG(status) != SIGTRAP;
 		const int read = read_registers(freeze, thread);
 
-		thread->state = read < 0 ? without_news(read) : THREAD_STOPPED;
+		thread->state = read < 0 ? without_news(read, -ESRCH) : THREAD_STOPPED;
 		return;
 	}
 }
@@ -406,7 +409,7 @@ static void release_stopped(const struct freeze *freeze, struct thread *thread)
 
 // Only a stopped thread can be detached. One that does not stop even now is let go by the kernel
 // when the dumper's process ends, which follows.
-static void release_missed(struct freeze *freeze, struct thread *thread)
+static void release_missed(struct freeze *freeze, struct thread *thread, uint64_t until_ns)
 {
 	struct freeze late = { .target = freeze->target,
 			       .threads = thread,
@@ -415,9 +418,7 @@ static void release_missed(struct freeze *freeze, struct thread *thread)
 	// Not told again of one that has stopped, and was missed for another reason.
 	int status = PTRACE_EVENT_STOP << 16 | 0x7f;
 
-	STEP();
-	sys_call(SYS_ptrace, PTRACE_INTERRUPT, thread->tid, 0, 0);
-	if (freeze_wait(thread->tid, sys_now_ns() + 2000000, &status) < 0 || !WIFSTOPPED(status))
+	if (freeze_wait(thread->tid, until_ns, &status) < 0 || !WIFSTOPPED(status))
 		return;
 	if (status >> 16 == PTRACE_EVENT_STOP && read_registers(&late, thread) == 0) {
 		thread->state = THREAD_STOPPED;
@@ -431,6 +432,22 @@ static void release_missed(struct freeze *freeze, struct thread *thread)
 	sys_call(SYS_ptrace, PTRACE_DETACH, thread->tid, 0, signal_of(status));
 }
 
+// They have the same time, all together: each of them may hang.
+static void release_all_missed(struct freeze *freeze)
+{
+	for (size_t i = 0; i < freeze->n_threads; i++) {
+		if (freeze->threads[i].state != THREAD_MISSED)
+			continue;
+		STEP();
+		sys_call(SYS_ptrace, PTRACE_INTERRUPT, freeze->threads[i].tid, 0, 0);
+	}
+	const uint64_t until_ns = sys_now_ns() + RELEASE_NS;
+
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (freeze->threads[i].state == THREAD_MISSED)
+			release_missed(freeze, &freeze->threads[i], until_ns);
+}
+
 void freeze_thaw(struct freeze *freeze)
 {
 	// Stopped threads first: they are the pause.
@@ -440,8 +457,6 @@ void freeze_thaw(struct freeze *freeze)
 	if (freeze->began_ns && !freeze->ended_ns)
 		freeze->ended_ns = sys_now_ns();
 	// One that was not interrupted yet is not: the kernel lets go of it unseen, at the same time.
-	for (size_t i = 0; i < freeze->n_threads; i++)
-		if (freeze->threads[i].state == THREAD_MISSED)
-			release_missed(freeze, &freeze->threads[i]);
+	release_all_missed(freeze);
 	freeze->n_threads = 0;
 }
