@@ -21,9 +21,8 @@ static bool tries_precopy(const struct job *job)
 // It came to nothing: 0 where another method's turn is.
 static int step_down(struct job *job, const struct coresnap_error *why)
 {
-	if (job->options.method == CORESNAP_METHOD_PRECOPY ||
-	    why->code == CORESNAP_E_TARGET_GONE || why->code == CORESNAP_E_CANCELLED ||
-	    why->code == CORESNAP_E_PAUSE) {
+	if (job->options.method == CORESNAP_METHOD_PRECOPY || why->code == CORESNAP_E_TARGET_GONE ||
+	    why->code == CORESNAP_E_CANCELLED || why->code == CORESNAP_E_PAUSE) {
 		job->error = *why;
 		return -EIO;
 	}
@@ -33,17 +32,13 @@ static int step_down(struct job *job, const struct coresnap_error *why)
 
 static int estimate(struct job *job, struct coresnap_error *err)
 {
-	struct snapshot_options what = { .has_filter = job->options.flags & CORESNAP_FILTER,
-					 .filter = job->options.filter };
-	struct arena scratch;
-
-	arena_init(&scratch);
-	const int ret = snapmaps_ahead(&what, &job->target, &scratch, err);
+	job->what = (struct snapshot_options){ .has_filter = job->options.flags & CORESNAP_FILTER,
+					       .filter = job->options.filter };
+	const int ret = snapmaps_ahead(&job->what, &job->target, &job->arena, err);
 
 	if (ret == 0)
-		survey_maps(&job->estimate, &what.ahead, what.filter,
+		survey_maps(&job->estimate, &job->what.ahead, job->what.filter,
 			    (uint64_t)sysconf(_SC_PAGESIZE), NULL);
-	arena_deinit(&scratch);
 	return ret;
 }
 

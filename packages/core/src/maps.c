@@ -234,6 +234,21 @@ int maps_read(struct maps *maps, int proc_fd, const char *file, struct coresnap_
 	}
 }
 
+const struct mapping *maps_at(const struct maps *maps, uint64_t address)
+{
+	size_t low = 0, high = maps->n;
+
+	while (low < high) {
+		const size_t middle = low + (high - low) / 2;
+
+		if (maps->list[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < maps->n && maps->list[low].start <= address ? &maps->list[low] : NULL;
+}
+
 bool mapping_has_file(const struct mapping *m)
 {
 	return m->inode != 0 || m->dev_major != 0 || m->dev_minor != 0;
@@ -331,6 +346,6 @@ void mapping_select(struct mapping *m, const struct mapping_facts *facts)
 		return keep(m, true, 0);
 	keep(m, false, CORESNAP_SKIP_FILTER);
 	if (mapping_wants_first_page(m, filter) && facts->first_page_kept)
-		m->dump_size = facts->page_size < m->end - m->start ? facts->page_size :
-								      m->end - m->start;
+		m->dump_size =
+			facts->page_size < m->end - m->start ? facts->page_size : m->end - m->start;
 }

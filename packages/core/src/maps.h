@@ -63,6 +63,9 @@ int must_check maps_feed(struct maps *maps, const char *line, size_t len);
 int must_check maps_read(struct maps *maps, int proc_fd, const char *file,
 			 struct coresnap_error *err);
 
+// The mapping that an address lies in, or NULL.
+const struct mapping *maps_at(const struct maps *maps, uint64_t address);
+
 // Is there a file behind it (NT_FILE lists it)?
 bool mapping_has_file(const struct mapping *mapping);
 bool mapping_named(const struct mapping *mapping, const char *name);

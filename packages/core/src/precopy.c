@@ -147,19 +147,15 @@ static int copy_mapping(struct pass *pass, const struct mapping *m)
 	return pass->err->code ? ret : 0;
 }
 
-// Of the first pass. smaps tells all, and takes long for a large process.
-static int copy_first(struct pass *pass, struct arena *scratch)
+// Of the first pass, by what smaps told when the method was chosen.
+static int copy_first(struct pass *pass)
 {
-	struct job *const job = pass->job;
-	struct snapshot_options what = { .has_filter = job->options.flags & CORESNAP_FILTER,
-					 .filter = job->options.filter };
-	int ret = snapmaps_ahead(&what, &job->target, scratch, pass->err);
+	struct snapshot_options *const what = &pass->job->what;
+	int ret = 0;
 
-	if (ret < 0)
-		return ret;
-	snapmaps_select_ahead(&what, &job->target);
-	for (size_t i = 0; i < what.ahead.n && ret == 0; i++)
-		ret = copy_mapping(pass, &what.ahead.list[i]);
+	snapmaps_select_ahead(what, &pass->job->target);
+	for (size_t i = 0; i < what->ahead.n && ret == 0; i++)
+		ret = copy_mapping(pass, &what->ahead.list[i]);
 	return ret;
 }
 
@@ -186,7 +182,7 @@ static int pass_over(struct pass *pass, struct arena *scratch)
 	struct precopy *const precopy = pass->precopy;
 	const struct extents none = { 0 };
 	struct extents pages = { .arena = &pass->job->arena };
-	int ret = precopy->passes ? copy_again(pass, scratch) : copy_first(pass, scratch);
+	int ret = precopy->passes ? copy_again(pass, scratch) : copy_first(pass);
 
 	if (ret == 0)
 		ret = flush(pass);

@@ -9,6 +9,7 @@
 #include "cleanup.h"
 #include "estimate.h"
 #include "options.h"
+#include "pagemap.h"
 #include "procfs.h"
 #include "snapmaps.h"
 #include "sys.h"
@@ -40,13 +41,12 @@ static const struct mapping *largest(const struct maps *maps)
 static bool is_present(int pagemap, uint64_t start, uint64_t page_size)
 {
 	uint64_t entries[SAMPLE / 4096];
-	const size_t size = (size_t)(SAMPLE / page_size) * sizeof(*entries);
+	const size_t n = (size_t)(SAMPLE / page_size);
 
-	if (sys_pread(pagemap, entries, size, start / page_size * sizeof(*entries)) !=
-	    (ssize_t)size)
+	if (pagemap_read(pagemap, start, page_size, entries, n) != (ssize_t)n)
 		return false;
-	for (size_t i = 0; i < SAMPLE / page_size; i++)
-		if (!(entries[i] >> 63))
+	for (size_t i = 0; i < n; i++)
+		if (!(entries[i] & PAGEMAP_ENTRY_PRESENT))
 			return false;
 	return true;
 }
@@ -78,8 +78,7 @@ static uint64_t median(uint64_t *times, size_t n)
 uint64_t survey_copy_ns(const struct target *target, const struct maps *maps, struct arena *arena)
 {
 	const uint64_t page_size = (uint64_t)sysconf(_SC_PAGESIZE);
-	const int pagemap guard(guard_close) =
-		sys_openat(target->proc_fd, "pagemap", O_RDONLY, 0);
+	const int pagemap guard(guard_close) = sys_openat(target->proc_fd, "pagemap", O_RDONLY, 0);
 	const struct mapping *const m = largest(maps);
 	const uint64_t distance = m ? (m->end - m->start) / SAMPLES / SAMPLE * SAMPLE : 0;
 	uint64_t times[SAMPLES];
@@ -103,18 +102,10 @@ uint64_t survey_copy_ns(const struct target *target, const struct maps *maps, st
 
 static void mark_stack(const struct maps *maps, bool *stacks, uint64_t sp)
 {
-	size_t low = 0, high = maps->n;
+	const struct mapping *const m = maps_at(maps, sp);
 
-	while (low < high) {
-		const size_t middle = low + (high - low) / 2;
-
-		if (maps->list[middle].end <= sp)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low < maps->n && maps->list[low].start <= sp)
-		stacks[low] = true;
+	if (m)
+		stacks[m - maps->list] = true;
 }
 
 // Counts threads, and marks the mappings of their stacks.
@@ -159,9 +150,9 @@ static int survey(struct target *target, const struct coresnap_options *options,
 	survey_maps(estimate, &what.ahead, what.filter, (uint64_t)sysconf(_SC_PAGESIZE), stacks);
 	estimate->budget = budget_stage(options);
 	estimate->copy_ns = survey_copy_ns(target, &what.ahead, arena);
-	estimate_pauses(estimate, (options->stop_timeout_ns ? options->stop_timeout_ns :
-							     STOP_TIMEOUT_NS) /
-					  FREEZE_GRACE_PART);
+	estimate_pauses(estimate,
+			(options->stop_timeout_ns ? options->stop_timeout_ns : STOP_TIMEOUT_NS) /
+				FREEZE_GRACE_PART);
 	return 0;
 }
 

@@ -186,21 +186,6 @@ static int refuse_stack(struct coresnap_error *err, pid_t tid)
 		      stop_instead);
 }
 
-static const struct mapping *mapping_at(const struct maps *maps, uint64_t address)
-{
-	size_t low = 0, high = maps->n;
-
-	while (low < high) {
-		const size_t middle = low + (high - low) / 2;
-
-		if (maps->list[middle].end <= address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < maps->n && maps->list[low].start <= address ? &maps->list[low] : NULL;
-}
-
 static uint64_t thread_pointer(const struct target *target, const struct thread *thread)
 {
 	const struct arch_remote *const facts = target->arch->remote;
@@ -264,7 +249,7 @@ static bool has_room(const struct target *target, const struct maps *maps,
 {
 	const struct arch *const arch = target->arch;
 	const uint64_t sp = arch_get(arch, thread->gregs, arch->sp);
-	const struct mapping *const m = mapping_at(maps, sp - 1);
+	const struct mapping *const m = maps_at(maps, sp - 1);
 	const enum stack stack = stack_at(m, sp, thread->tid == target->pid);
 	uint8_t word[8] = { 0 };
 
@@ -453,7 +438,7 @@ int victim_look(const struct target *target, const struct maps *maps, pid_t tid,
 		return ret;
 	*seccomp = status.seccomp;
 	if (!victim_stack_pointer(target, tid, &sp) ||
-	    stack_at(mapping_at(maps, sp - 1), sp, tid == target->pid) != STACK_NO_ROOM)
+	    stack_at(maps_at(maps, sp - 1), sp, tid == target->pid) != STACK_NO_ROOM)
 		return 0;
 	return refuse_stack(err, tid);
 }
