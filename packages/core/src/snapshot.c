@@ -268,14 +268,15 @@ int snapshot_prepare(struct snapshot_options *options, const struct freeze *free
 static bool mask_may_be_lent(const struct arch *arch, const struct thread *thread)
 {
 	const int64_t ret = arch_get_signed(arch, thread->gregs, arch->ret);
-	const int64_t nr = arch_get_signed(arch, thread->gregs, arch->orig_nr);
+	// The kernel, too, takes it as an int.
+	const int32_t nr = (int32_t)arch_get_signed(arch, thread->gregs, arch->orig_nr);
 
-	if (!arch->rewinds)
-		return nr >= 0 && (ret == -ERESTARTNOHAND || ret == -EINTR);
+	if (!arch->rewinds && ret != -ERESTARTNOHAND && ret != -EINTR)
+		return false;
 	for (size_t i = 0; i < arch->n_lending_calls; i++)
-		if (arch->lending_calls[i] == (int32_t)nr) // the kernel, too, takes it as an int
+		if (arch->lending_calls[i] == nr)
 			return true;
-	return false;
+	return nr > ARCH_LAST_CALL; // who knows
 }
 
 // Signals pending for the thread alone, and those that it blocks. Asking ptrace is twenty times

@@ -74,7 +74,7 @@ struct arch {
 	// tells nothing but -EINTR, and `orig_nr` is a register that also the program writes.
 	bool rewinds;
 	uint16_t orig_arg0; // where `rewinds`: the first argument, which a result hides; 0: unseen
-	// Where `rewinds`: calls that set a signal mask while they wait.
+	// Calls up to ARCH_LAST_CALL that set a signal mask while they wait.
 	const int32_t *lending_calls;
 	size_t n_lending_calls;
 
@@ -95,6 +95,10 @@ struct arch {
 // The most regsets a row has, and the most bytes of a process note.
 #define ARCH_MAX_REGSETS      18
 #define ARCH_MAX_PROCESS_NOTE 1024
+
+// The newest system call that the lists of calls know of (file_setattr, v6.17); these numbers are the
+// same for all architectures.
+#define ARCH_LAST_CALL 469
 
 extern const struct arch arch_x86_64;
 extern const struct arch arch_i386;

@@ -71,6 +71,21 @@ static const struct arch_eintr_call eintr_calls[] = {
 	{ .nr = 441, .timeout = EINTR_TIMEOUT_PTR, .arg = 3 },   // epoll_pwait2
 };
 
+// Callers of set_user_sigmask() (kernel/signal.c), and sigsuspend.
+static const int32_t lending_calls[] = {
+	72,  // sigsuspend
+	179, // rt_sigsuspend
+	308, // pselect6
+	309, // ppoll
+	319, // epoll_pwait
+	385, // io_pgetevents
+	413, // pselect6_time64
+	414, // ppoll_time64
+	416, // io_pgetevents_time64
+	426, // io_uring_enter
+	441, // epoll_pwait2
+};
+
 const struct arch arch_i386 = {
 	.name = "x86-32",
 	.machine = EM_386,
@@ -86,6 +101,8 @@ const struct arch arch_i386 = {
 	.ret = 24,
 	.orig_nr = 44,
 	.args = { 0, 4, 8, 12, 16, 20 },
+	.lending_calls = lending_calls,
+	.n_lending_calls = sizeof(lending_calls) / sizeof(lending_calls[0]),
 	.eintr_calls = eintr_calls,
 	.n_eintr_calls = sizeof(eintr_calls) / sizeof(eintr_calls[0]),
 	.process_note = x86_xsave_layout,

@@ -46,6 +46,17 @@ static const struct arch_eintr_call eintr_calls[] = {
 	{ .nr = 441, .timeout = EINTR_TIMEOUT_PTR, .arg = 3 },   // epoll_pwait2
 };
 
+// Callers of set_user_sigmask() (kernel/signal.c), and sigsuspend.
+static const int32_t lending_calls[] = {
+	130, // rt_sigsuspend
+	270, // pselect6
+	271, // ppoll
+	281, // epoll_pwait
+	333, // io_pgetevents
+	426, // io_uring_enter
+	441, // epoll_pwait2
+};
+
 const struct arch arch_x86_64 = {
 	.name = "x86-64",
 	.machine = EM_X86_64,
@@ -61,6 +72,8 @@ const struct arch arch_x86_64 = {
 	.ret = 80,
 	.orig_nr = 120,
 	.args = { 112, 104, 96, 56, 72, 64 },
+	.lending_calls = lending_calls,
+	.n_lending_calls = sizeof(lending_calls) / sizeof(lending_calls[0]),
 	.eintr_calls = eintr_calls,
 	.n_eintr_calls = sizeof(eintr_calls) / sizeof(eintr_calls[0]),
 	.process_note = x86_xsave_layout,
