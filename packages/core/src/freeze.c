@@ -22,6 +22,9 @@
 // A program that makes threads faster than we find them ends here.
 #define MAX_PASSES 64
 
+// Fewer than this are listed as fast as they are counted.
+#define MANY_THREADS 32
+
 // How often is looked what those do that have not stopped, and whether the caller gives up.
 #define ROUND_NS 10000000u
 
@@ -334,6 +337,21 @@ int freeze_seize(struct freeze *freeze, struct coresnap_error *err)
 	return found < 0 ? found : 0;
 }
 
+// Are the threads that have stopped all that there are? Their number tells, which a listing of many
+// would take a microsecond for each to say: one that has stopped makes no others, nor does it end
+// unless all are killed.
+static bool no_others(const struct freeze *freeze)
+{
+	struct procfs_status status;
+
+	for (size_t i = 0; i < freeze->n_threads; i++)
+		if (freeze->threads[i].state != THREAD_STOPPED)
+			return false;
+	return freeze->n_threads >= MANY_THREADS &&
+	       procfs_read_status(freeze->target->proc_fd, "status", &status) == 0 &&
+	       status.threads == freeze->n_threads;
+}
+
 static int stop_all(struct freeze *freeze, struct coresnap_error *err)
 {
 	size_t from = 0;
@@ -341,7 +359,7 @@ static int stop_all(struct freeze *freeze, struct coresnap_error *err)
 	for (unsigned int pass = 0;; pass++) {
 		stop_seized(freeze, from);
 		from = freeze->n_threads;
-		const int found = seize_new(freeze, err);
+		const int found = no_others(freeze) ? 0 : seize_new(freeze, err);
 
 		if (found < 0)
 			return found;

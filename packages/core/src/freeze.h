@@ -8,7 +8,8 @@
 //   D: PTRACE_INTERRUPT each                     T: runs on, or is woken from its system call
 //   D: waitpid(tid) each                         T: stops (PTRACE_EVENT_STOP)
 //   D: a foreign signal reported instead? hand it over (PTRACE_CONT), wait again
-//   D: list /proc/PID/task again: a thread born meanwhile is seized and stopped likewise
+//   D: are these all? else list /proc/PID/task again: a thread born meanwhile is seized and stopped
+//      likewise
 //   D: registers are read; the work is done
 //   D: PTRACE_DETACH each                        T: runs on; an interrupted call restarts
 #ifndef CORESNAP_FREEZE_H
