@@ -220,14 +220,16 @@ static int read_regsets(struct reader *r, const struct thread *thread, struct sn
 	return ret;
 }
 
-static int read_facts(const struct target *target, pid_t tid, struct thread_facts *facts)
+// A thread has an id of its own in each pid namespace of its process, of which there may be one.
+static int read_facts(const struct target *target, bool one_namespace, pid_t tid,
+		      struct thread_facts *facts)
 {
 	char path[48], text[TEXT];
-	struct procfs_status status;
+	struct procfs_status status = { .ns_depth = 0 };
 	struct procfs_stat stat;
 
 	error_format(path, sizeof(path), "task/%d/status", tid);
-	const int ret = procfs_read_status(target->proc_fd, path, &status);
+	const int ret = one_namespace ? 0 : procfs_read_status(target->proc_fd, path, &status);
 
 	if (ret < 0)
 		return ret;
@@ -247,19 +249,30 @@ static int read_facts(const struct target *target, pid_t tid, struct thread_fact
 	return 0;
 }
 
+static bool in_one_namespace(const struct procfs_status *status)
+{
+	return status->ns_depth <= 1;
+}
+
 int snapshot_prepare(struct snapshot_options *options, const struct freeze *freeze,
 		     struct coresnap_error *err)
 {
-	struct thread_facts *facts =
-		arena_alloc(freeze->arena, (freeze->n_threads + 1) * sizeof(*facts));
+	const size_t n = freeze->n_threads;
+	struct thread_facts *facts = arena_alloc(freeze->arena, (n + 1) * sizeof(*facts));
+	struct procfs_status status;
 
 	if (!facts)
 		return no_memory(err);
-	for (size_t i = 0; i < freeze->n_threads; i++)
-		if (read_facts(freeze->target, freeze->threads[i].tid, &facts[i]) < 0)
+	const bool one_namespace =
+		procfs_read_status(freeze->target->proc_fd, "status", &status) == 0 &&
+		in_one_namespace(&status);
+
+	for (size_t i = 0; i < n; i++)
+		if (read_facts(freeze->target, one_namespace, freeze->threads[i].tid, &facts[i]) <
+		    0)
 			facts[i].tid = 0;
 	options->facts = facts;
-	options->n_facts = freeze->n_threads;
+	options->n_facts = n;
 	return 0;
 }
 
@@ -317,7 +330,7 @@ static int read_thread(struct reader *r, const struct thread *thread,
 	if (known && known->tid == thread->tid)
 		facts = *known;
 	else
-		ret = read_facts(r->target, thread->tid, &facts);
+		ret = read_facts(r->target, in_one_namespace(&r->status), thread->tid, &facts);
 	if (ret < 0)
 		return ret;
 	*to = (struct snap_thread){ .tid = facts.ns_tid,
