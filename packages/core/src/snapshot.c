@@ -13,12 +13,19 @@
 #define TEXT           8192
 #define ERESTARTNOHAND 514 // include/linux/errno.h
 
+// What is made ready for the registers of a thread, and for all; behind that they take page faults.
+#define ROOM_OF_THREAD 4096
+#define ROOM_MAX       (32u << 20)
+#define ROOM_ALIGNMENT 16
+
 struct reader {
 	struct snapshot *snapshot;
 	const struct freeze *freeze;
 	const struct target *target;
 	uint64_t tick_ns;
-	uint8_t *scratch;            // room for any regset
+	uint8_t *scratch; // room for any regset
+	uint8_t *room;    // what is left of that made beforehand
+	size_t room_left;
 	struct procfs_status status; // of the process
 	struct coresnap_error *err;
 };
@@ -165,10 +172,23 @@ static int read_process(struct reader *r)
 	return 0;
 }
 
-static int keep_regset(const struct reader *r, const struct arch_regset *row, const void *from,
+// Zeroed, from what was made beforehand as long as that lasts.
+static void *take_room(struct reader *r, size_t size)
+{
+	const size_t rounded = (size + ROOM_ALIGNMENT - 1) / ROOM_ALIGNMENT * ROOM_ALIGNMENT;
+	uint8_t *const room = r->room;
+
+	if (rounded > r->room_left)
+		return arena_alloc(r->snapshot->arena, size);
+	r->room += rounded;
+	r->room_left -= rounded;
+	return room;
+}
+
+static int keep_regset(struct reader *r, const struct arch_regset *row, const void *from,
 		       size_t size, struct snap_thread *to)
 {
-	uint8_t *bytes = arena_alloc(r->snapshot->arena, size);
+	uint8_t *bytes = take_room(r, size);
 
 	if (!bytes)
 		return no_memory(r->err);
@@ -258,6 +278,7 @@ int snapshot_prepare(struct snapshot_options *options, const struct freeze *free
 		     struct coresnap_error *err)
 {
 	const size_t n = freeze->n_threads;
+	const size_t room = n * (sizeof(struct snap_thread) + ROOM_OF_THREAD);
 	struct thread_facts *facts = arena_alloc(freeze->arena, (n + 1) * sizeof(*facts));
 	struct procfs_status status;
 
@@ -273,7 +294,9 @@ int snapshot_prepare(struct snapshot_options *options, const struct freeze *free
 			facts[i].tid = 0;
 	options->facts = facts;
 	options->n_facts = n;
-	return 0;
+	options->room_size = room < ROOM_MAX ? room : ROOM_MAX;
+	options->room = arena_alloc_populated(freeze->arena, options->room_size);
+	return options->room ? 0 : no_memory(err);
 }
 
 // Is its signal mask perhaps one that a call such as sigsuspend or ppoll set for its own time? Then
@@ -348,7 +371,7 @@ static int read_threads(struct reader *r, const struct snapshot_options *options
 	const int32_t first_tid = options->first_tid ? options->first_tid : r->target->pid;
 	size_t first = 0;
 
-	s->threads = arena_alloc(s->arena, freeze->n_threads * sizeof(*s->threads));
+	s->threads = take_room(r, freeze->n_threads * sizeof(*s->threads));
 	if (!s->threads || alloc_scratch(r) < 0)
 		return no_memory(r->err);
 	for (size_t i = 0; i < freeze->n_threads; i++)
@@ -398,7 +421,12 @@ int snapshot_take(struct snapshot *snapshot, const struct freeze *freeze,
 		  const struct snapshot_options *options, struct coresnap_error *err)
 {
 	struct reader r = {
-		.snapshot = snapshot, .freeze = freeze, .target = freeze->target, .err = err
+		.snapshot = snapshot,
+		.freeze = freeze,
+		.target = freeze->target,
+		.room = options->room,
+		.room_left = options->room_size,
+		.err = err,
 	};
 	int ret;
 

@@ -76,13 +76,15 @@ struct snapshot_options {
 	const struct thread_facts
 		*facts; // from snapshot_prepare(), in the order of freeze->threads
 	size_t n_facts;
+	uint8_t *room;    // from snapshot_prepare(): zeroed memory for threads and registers,
+	size_t room_size; // which takes no page faults
 	uint64_t injected;      // a mapping that is not the target's own: left out of the list
 	uint64_t injected_size; // bytes; 0: there is none
 	int32_t first_tid;      // the dumping thread, as the dumper sees its id; 0: the main thread
 };
 
-// Reads ahead what need not be read while the target is stopped; after freeze_seize(). Fills facts
-// and n_facts; a thread about which nothing could be read has tid 0 there.
+// Reads ahead what need not be read while the target is stopped, and makes room; after
+// freeze_seize(). A thread about which nothing could be read has tid 0 in facts.
 int must_check snapshot_prepare(struct snapshot_options *options, const struct freeze *freeze,
 				struct coresnap_error *err);
 
