@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import coresnap
 from lab.longform import FULL
 from lab.real import loads
 from lab.real.scene import Scene, need, run
@@ -52,14 +51,11 @@ def test_clients_of_a_go_program_notice_nothing(
         total = re.search(r"^\[(\d+) goroutines\]", told, re.MULTILINE)
         assert total and int(total[1]) >= GOROUTINES, told[-2000:]
 
-    # The stacks of goroutines have no room for what the method fork needs. When all threads are on
-    # one, some processes at moments, others always, auto takes the other method.
     server = Server(
         "Go, 10,000 goroutines",
         program,
         loads.wrk(f"http://127.0.0.1:{port}/"),
         lambda: [program.pid],
-        methods=(coresnap.Method.AUTO, coresnap.Method.STOP),
     )
     survive(server, here, record_property, check)
     assert program.end() == 0, program.said

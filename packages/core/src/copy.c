@@ -387,7 +387,8 @@ int copy_create(struct copy *copy, struct freeze *freeze, struct coresnap_error 
 				 .gadgets = copy->gadgets,
 				 .restart_nr = copy->victim.restart_nr,
 				 .call_size = copy->victim.call_size,
-				 .timed = copy->victim.timed };
+				 .timed = copy->victim.timed,
+				 .room_end = copy->victim.room_end };
 
 	copy->target = freeze->target;
 	copy->strict_timeouts = freeze->strict_timeouts;

@@ -3,9 +3,8 @@
 // it, which the next one takes instead of mapping another, and unmaps in the end.
 #include <string.h>
 
-#include "cleanup.h"
+#include "blank.h"
 #include "copy_parts.h"
-#include "pagemap.h"
 #include "procfs.h"
 #include "sys.h"
 
@@ -90,47 +89,18 @@ bool copy_has_mark(const struct copy *copy)
 	       memcmp(&mark, &copy->mark, sizeof(mark)) == 0;
 }
 
-// Is there a page at an address? Where there is none a look at the memory would make one, of zeros.
-// 1, 0 or a negative errno.
-static int is_there(int pagemap, uint64_t address)
-{
-	uint64_t entry;
-	const ssize_t n =
-		pagemap_read(pagemap, address, (uint64_t)sysconf(_SC_PAGESIZE), &entry, 1);
-
-	if (n < 0)
-		return (int)n;
-	return (entry & (PAGEMAP_ENTRY_PRESENT | PAGEMAP_ENTRY_SWAPPED)) != 0;
-}
-
 // Has it the mark of a dumper that is no more? One that lives unmaps its page itself.
-static bool is_left(const struct target *target, int pagemap, const struct mapping *m)
+static bool is_left(const struct target *target, const struct mapping *m)
 {
 	struct copy_mark mark;
 	char path[48];
 
-	if (is_there(pagemap, m->start) != 1 ||
+	if (!blank_has_page(target, m->start) ||
 	    target_read(target, m->start, &mark, sizeof(mark)) != sizeof(mark) ||
 	    memcmp(mark.text, mark_text, sizeof(mark_text)) != 0)
 		return false;
 	error_format(path, sizeof(path), "/proc/%llu/stat", (unsigned long long)mark.dumper);
 	return start_of(path) != mark.dumper_start;
-}
-
-static bool is_zero(const struct target *target, int pagemap, const struct mapping *m)
-{
-	static const uint8_t zeros[256];
-	uint8_t bytes[sizeof(zeros)];
-
-	for (uint64_t at = m->start; at < m->end; at += sizeof(bytes)) {
-		const int there = is_there(pagemap, at);
-
-		if (there < 0 ||
-		    (there && (target_read(target, at, bytes, sizeof(bytes)) != sizeof(bytes) ||
-			       memcmp(bytes, zeros, sizeof(bytes)) != 0)))
-			return false;
-	}
-	return true;
 }
 
 static bool has_shape(const struct mapping *m, uint64_t size)
@@ -167,7 +137,6 @@ uint64_t copy_find_left(const struct freeze *freeze, const struct maps *maps)
 {
 	const struct target *const target = freeze->target;
 	const uint64_t size = target->arch->remote->map_size;
-	const int pagemap guard(guard_close) = sys_openat(target->proc_fd, "pagemap", O_RDONLY, 0);
 	unsigned int looks = 0;
 
 	for (size_t i = 0; i < maps->n && looks < MAX_LOOKS; i++) {
@@ -177,9 +146,10 @@ uint64_t copy_find_left(const struct freeze *freeze, const struct maps *maps)
 			continue;
 		looks++;
 		// Nothing is in it yet if its dumper died right after the call that mapped it.
-		const bool left = (m->anonymous && is_left(target, pagemap, m)) ||
-				  ((m->flags & MAPPING_NORESERVE) &&
-				   in_quiet_place(maps, i, size) && is_zero(target, pagemap, m));
+		const bool left =
+			(m->anonymous && is_left(target, m)) ||
+			((m->flags & MAPPING_NORESERVE) && in_quiet_place(maps, i, size) &&
+			 blank_range(target, m->start, m->end));
 
 		if (left && !is_used(freeze, m))
 			return m->start;

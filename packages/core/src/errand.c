@@ -106,7 +106,8 @@ static int inject(struct errand *errand, struct freeze *freeze, struct victim *v
 				 .thread = victim->thread,
 				 .restart_nr = victim->restart_nr,
 				 .call_size = victim->call_size,
-				 .timed = victim->timed };
+				 .timed = victim->timed,
+				 .room_end = victim->room_end };
 	int ret = remote_begin(&remote);
 
 	if (ret < 0)

@@ -56,6 +56,15 @@ long remote_set_sigmask(pid_t tid, uint64_t mask)
 	return remote_ptrace(PTRACE_SETSIGMASK, tid, sizeof(mask), (uintptr_t)&mask);
 }
 
+// What a dumper that was killed has left where nobody else has anything is not put back.
+static void forget_left(const struct remote *remote, size_t size)
+{
+	const size_t mark = sizeof(REMOTE_MARK);
+
+	if (remote->room_end && memcmp(remote->frame_bytes + size - mark, REMOTE_MARK, mark) == 0)
+		memset(remote->frame_bytes, 0, size);
+}
+
 int remote_begin(struct remote *remote)
 {
 	const uint8_t *buf;
@@ -72,6 +81,7 @@ int remote_begin(struct remote *remote)
 	remote->frame_size = 0;
 	if (n != (ssize_t)size)
 		return n < 0 ? (int)n : -EFAULT;
+	forget_left(remote, size);
 	remote->frame_size = size;
 	STEP();
 	ret = target_write(remote->target, remote->frame, buf, size);
@@ -198,9 +208,8 @@ void remote_end(struct remote *remote)
 		remote->injected = remote->blocked = false;
 	if (remote->lost)
 		return;
-	remote->lost =
-		set_cleared_fp(remote) < 0 ||
-		(remote->blocked && remote_set_sigmask(thread->tid, thread->sigmask) < 0);
+	remote->lost = set_cleared_fp(remote) < 0 ||
+		       (remote->blocked && remote_set_sigmask(thread->tid, thread->sigmask) < 0);
 	if (remote->lost)
 		return; // only the frame can bring it back
 	// Those with which it is going to be detached anyway, should D die before that.

@@ -3,13 +3,13 @@
 //
 // X: the thread, stopped   D: the dumper
 //
-//   D: writes below X's stack pointer the address of a sigreturn sequence, and behind it the signal
-//      frame that this reads, with X's registers and signal mask
+//   D: writes below X's stack pointer, or where else there is room, the address of a sigreturn sequence,
+//      and behind it the signal frame that this reads, with X's registers and signal mask
 //   D: one SETREGSET: pc = "syscall; ret", sp = that word       from here X restores itself
 //   D: blocks all signals of X (the frame undoes it)
 //   D: PTRACE_SYSCALL, twice; reads the result
 //   … more calls, each by a SETREGSET at the exit of the one before …
-//   D: signal mask back, then registers back, then the bytes below the stack pointer
+//   D: signal mask back, then registers back, then the bytes where the frame was
 //
 // Dies D at any of these steps, then the kernel detaches X, X finishes the call, returns into
 // sigreturn and goes on where it was. Signal mask before registers: a D that dies between the two
@@ -43,6 +43,9 @@
 #include "gadget.h"
 #include "target.h"
 
+// Ends a frame that is not on X's own stack, so that it is known again when D was killed.
+#define REMOTE_MARK "coresnap puts a frame here as long as it makes calls"
+
 #define REMOTE_CALL_NS 5000000000u // the calls injected into X take microseconds
 
 struct remote {
@@ -54,9 +57,10 @@ struct remote {
 	int32_t restart_nr;
 	uint8_t call_size; // where X stands before that call: bytes of its instruction; else 0
 	bool timed;        // and it may have been interrupted with time remaining
+	uint64_t room_end; // of unused memory for the frame; 0: it is put below X's stack pointer
 	uint64_t sp;       // of the injected calls: the first word above
 	uint64_t frame;
-	size_t frame_size;    // bytes from frame that were overwritten in X's stack
+	size_t frame_size;    // bytes from frame that were overwritten
 	uint8_t *frame_bytes; // their content before
 	struct arch_fp fp;    // X's
 	bool injected;        // X's registers are ours

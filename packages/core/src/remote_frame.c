@@ -161,13 +161,15 @@ static int read_fp(struct remote *remote)
 	return ret;
 }
 
-// Places the words, the frame and the FP state, in this order, below X's stack pointer.
+// Places the words, the frame and the FP state, in this order, where X has room for them.
 static uint8_t *build(struct remote *remote, const struct arch_fp *fp, size_t fp_bytes)
 {
 	const struct arch *const arch = remote->target->arch;
 	const struct arch_remote *const facts = arch->remote;
 	const struct thread *const thread = remote->thread;
-	const uint64_t top = arch_get(arch, thread->gregs, arch->sp) - facts->red_zone;
+	const uint64_t top = remote->room_end ?
+				     remote->room_end - sizeof(REMOTE_MARK) :
+				     arch_get(arch, thread->gregs, arch->sp) - facts->red_zone;
 	const uint64_t aligned = (top - fp_bytes + facts->fp_lead) & ~(uint64_t)(FP_ALIGN - 1);
 	const uint64_t fp_at = aligned - facts->fp_lead;
 	const uint64_t frame = (fp_at - facts->frame_size) & ~(uint64_t)(facts->frame_align - 1);
@@ -175,7 +177,8 @@ static uint8_t *build(struct remote *remote, const struct arch_fp *fp, size_t fp
 	uint8_t gregs[sizeof(thread->gregs)] __attribute__((aligned(8)));
 
 	remote->sp = remote->frame = frame - before;
-	remote->frame_size = (size_t)(fp_at + fp_bytes - remote->frame);
+	remote->frame_size =
+		(size_t)((remote->room_end ? remote->room_end : fp_at + fp_bytes) - remote->frame);
 	uint8_t *const buf = arena_alloc(remote->arena, remote->frame_size);
 
 	remote->frame_bytes = arena_alloc(remote->arena, remote->frame_size);
@@ -187,6 +190,9 @@ static uint8_t *build(struct remote *remote, const struct arch_fp *fp, size_t fp
 		facts->put_fp(buf + (fp_at - remote->frame), fp);
 	else
 		facts->put_fp_inside(buf + before, fp);
+	if (remote->room_end)
+		memcpy(buf + remote->frame_size - sizeof(REMOTE_MARK), REMOTE_MARK,
+		       sizeof(REMOTE_MARK));
 	return buf;
 }
 

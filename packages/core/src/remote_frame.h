@@ -18,7 +18,7 @@ enum { REMOTE_MAX_FP = 16384 }; // an XSAVE area with AMX tiles has 11 KiB
 // Regsets of a stopped tracee. *size: room, then what was filled.
 int must_check remote_get_regset(pid_t tid, uint32_t type, void *buf, size_t *size);
 
-// Builds the words and the frame with X's state that belong below X's stack pointer. Sets sp,
+// Builds the words and the frame with X's state that belong where X has room. Sets sp,
 // frame, frame_size and frame_bytes (not yet read). *image gets the bytes.
 int must_check remote_build_frame(struct remote *remote, const uint8_t **image);
 

@@ -9,6 +9,7 @@
 #include "procfs.h"
 #include "remote.h"
 #include "sys.h"
+#include "victim_stack.h"
 
 #ifndef PTRACE_GET_RSEQ_CONFIGURATION
 #define PTRACE_GET_RSEQ_CONFIGURATION 0x420f
@@ -19,10 +20,6 @@
 
 enum {
 	STATUS_TEXT = 8192,
-	// The frame has 3 KiB, with AMX tiles 11 KiB. A main stack can grow no further while
-	// everything is stopped; a thread's stack ends in somebody else's memory.
-	MAIN_ROOM = 16384,
-	THREAD_ROOM = 65536,
 	LOOK_BACK = 32, // bytes of code
 	LOOKED_AT = 8,  // by arch_remote.loaded_nr
 	MAX_LOOKS = 64, // threads looked at closely: each look costs a few system calls
@@ -186,85 +183,6 @@ static int refuse_stack(struct coresnap_error *err, pid_t tid)
 		      stop_instead);
 }
 
-static uint64_t thread_pointer(const struct target *target, const struct thread *thread)
-{
-	const struct arch_remote *const facts = target->arch->remote;
-	uint8_t tls[64] __attribute__((aligned(8))) = { 0 };
-	struct iovec iov = { .iov_base = tls, .iov_len = sizeof(tls) };
-
-	if (!facts->tls_regset)
-		return facts->thread_pointer(thread->gregs, tls, 0);
-	if (remote_ptrace(PTRACE_GETREGSET, thread->tid, facts->tls_regset, (uintptr_t)&iov) < 0) {
-		iov.iov_len = target->arch->word;
-		if (!facts->tls_request ||
-		    remote_ptrace((long)facts->tls_request, thread->tid, 0, (uintptr_t)tls) < 0)
-			return 0;
-	}
-	return facts->thread_pointer(thread->gregs, tls, iov.iov_len);
-}
-
-// Is the thread's id, as the thread itself sees it, in the C library's block below an address?
-static bool has_id_below(const struct target *target, const struct mapping *m, uint64_t address,
-			 const struct procfs_status *status)
-{
-	const size_t most = target->arch->remote->tls_below;
-	const size_t size = address - m->start < most ? (size_t)(address - m->start) : most;
-	const pid_t id = status->ns_depth ? status->ns_pid[status->ns_depth - 1] : 0;
-	uint8_t bytes[4096];
-
-	if (address % 4 || most > sizeof(bytes) ||
-	    target_read(target, address - size, bytes, size) != (ssize_t)size)
-		return false;
-	for (size_t at = size % 4; at < size; at += 4)
-		if (memcmp(bytes + at, &id, sizeof(id)) == 0)
-			return id != 0;
-	return false;
-}
-
-// What can be told of a stack pointer by the mapping that it points into.
-enum stack { STACK_NO_ROOM, STACK_ROOM, STACK_OF_THREAD };
-
-static enum stack stack_at(const struct mapping *m, uint64_t sp, bool leader)
-{
-	const uint32_t want = MAPPING_READ | MAPPING_WRITE;
-
-	if (!m || (m->flags & (want | MAPPING_SHARED)) != want || mapping_has_file(m))
-		return STACK_NO_ROOM;
-	if (mapping_named(m, "[stack]"))
-		return sp - m->start >= MAIN_ROOM ? STACK_ROOM : STACK_NO_ROOM;
-	// The loader maps the main thread's block, and whatever is mapped below it merges with it.
-	if (leader || sp - m->start < THREAD_ROOM || mapping_named(m, "[heap]"))
-		return STACK_NO_ROOM;
-	return STACK_OF_THREAD;
-}
-
-// Is the stack pointer in a stack that has room? The main stack is known by name. A thread's is
-// known by the block that the C library puts at its top: its first word is its own address (the x86
-// ABIs ask for that), or the thread's id is in it. What lies below the pointer of a goroutine or a
-// coroutine, or on an alternate stack, may be in use. (A program may carve a coroutine's stack out
-// of a thread's own; then the bytes below are put back all the same, unless the dumper dies
-// meanwhile.)
-static bool has_room(const struct target *target, const struct maps *maps,
-		     const struct thread *thread, const struct procfs_status *status)
-{
-	const struct arch *const arch = target->arch;
-	const uint64_t sp = arch_get(arch, thread->gregs, arch->sp);
-	const struct mapping *const m = maps_at(maps, sp - 1);
-	const enum stack stack = stack_at(m, sp, thread->tid == target->pid);
-	uint8_t word[8] = { 0 };
-
-	if (stack != STACK_OF_THREAD)
-		return stack == STACK_ROOM;
-	const uint64_t tp = thread_pointer(target, thread);
-
-	if (tp < sp || tp >= m->end)
-		return false;
-	if (arch->remote->tls_below)
-		return has_id_below(target, m, tp, status);
-	return target_read(target, tp, word, arch->word) == arch->word &&
-	       arch_get(arch, word, 0) == tp;
-}
-
 // A thread that is in a restartable sequence must abort it when it was preempted, which the kernel
 // sees by its pc (rseq_ip_fixup in kernel/rseq.c). With pc elsewhere it forgets the sequence.
 static bool in_rseq(const struct target *target, const struct thread *thread)
@@ -372,9 +290,10 @@ static int read_status(const struct target *target, pid_t tid, char *text,
 	return 0;
 }
 
-static int look_closely(const struct target *target, const struct maps *maps, struct victim *victim,
+static int look_closely(const struct freeze *freeze, const struct maps *maps, struct victim *victim,
 			struct coresnap_error *err)
 {
+	const struct target *const target = freeze->target;
 	const struct arch_remote *const facts = target->arch->remote;
 	const struct thread *const thread = victim->thread;
 	const pid_t tid = thread->tid;
@@ -399,7 +318,7 @@ static int look_closely(const struct target *target, const struct maps *maps, st
 			      stop_instead);
 	if (in_rseq(target, thread))
 		return refuse(err, tid, "is in a restartable sequence", "Try again");
-	return has_room(target, maps, thread, &status) ? 0 : refuse_stack(err, tid);
+	return victim_find_room(victim, freeze, maps, &status) ? 0 : refuse_stack(err, tid);
 }
 
 // "running", or the number of a call (or -1), its arguments, the stack pointer and the pc.
@@ -437,8 +356,7 @@ int victim_look(const struct target *target, const struct maps *maps, pid_t tid,
 	if (ret < 0)
 		return ret;
 	*seccomp = status.seccomp;
-	if (!victim_stack_pointer(target, tid, &sp) ||
-	    stack_at(maps_at(maps, sp - 1), sp, tid == target->pid) != STACK_NO_ROOM)
+	if (!victim_stack_pointer(target, tid, &sp) || victim_may_have_room(target, maps, tid, sp))
 		return 0;
 	return refuse_stack(err, tid);
 }
@@ -462,7 +380,7 @@ int victim_choose(struct victim *victim, struct freeze *freeze, const struct map
 			    !find_restart(freeze->target, memory, rank, &found))
 				continue;
 			looks++;
-			if (look_closely(freeze->target, maps, &found, &first) == 0) {
+			if (look_closely(freeze, maps, &found, &first) == 0) {
 				*victim = found;
 				return 0;
 			}

@@ -24,11 +24,13 @@ struct victim {
 	int seccomp;        // 0, or 2 for a filter
 	uint8_t call_size;  // where it stands before that call: bytes of the instruction; else 0
 	bool timed;         // and the call may have been interrupted with time remaining
+	uint64_t room_end;  // of unused memory for its frame; 0: there is room on its own stack
 };
 
 // Chooses among the stopped threads: one in user mode before one whose call restarts by plain
-// re-execution before one in a timed call; on a stack that is known to have room; not in the middle
-// of a restartable sequence, with no shadow stack, system call dispatch or strict seccomp. On
+// re-execution before one in a timed call; with room for a signal frame on its own stack or at the far
+// end of the main one; not in the middle of a restartable sequence, with no shadow stack, system call
+// dispatch or strict seccomp. On
 // failure err tells why the best one was refused.
 int must_check victim_choose(struct victim *victim, struct freeze *freeze, const struct maps *maps,
 			     const struct victim_memory *memory, struct coresnap_error *err);

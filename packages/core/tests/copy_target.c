@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // A program that would notice if something were injected into it.
 //
-// copy_target KIND THREADS: every thread makes one kind of system call over and over, or computes,
+// copy_target KIND THREADS [coroutines]: every thread makes one kind of system call over and over, or computes,
 // and checks each result. The main thread writes a dot to standard output after each round. SIGUSR2
-// ends it: exit status 0, or 1 with the first complaint on standard error.
+// ends it: exit status 0, or 1 with the first complaint on standard error. With coroutines each thread is
+// on a stack in the heap, below which there is somebody's memory.
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -19,9 +20,10 @@
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
-enum { ROUND_NS = 10000000, MAX_THREADS = 64 };
+enum { ROUND_NS = 10000000, MAX_THREADS = 64, COROUTINE = 131072, CANARY = 65536 };
 
 #ifndef LATE_NS
 #define LATE_NS 20000000000 // a machine under load is late; a call that hangs is later
@@ -32,12 +34,18 @@ static _Thread_local volatile sig_atomic_t alarms;
 static char complaint[256];
 static pthread_mutex_t complaint_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void complain(const char *what, long got, int error)
+static void insist(const char *what, long got, int error)
 {
 	pthread_mutex_lock(&complaint_lock);
-	if (!complaint[0] && !ending)
+	if (!complaint[0])
 		snprintf(complaint, sizeof(complaint), "%s: %ld (errno %d)", what, got, error);
 	pthread_mutex_unlock(&complaint_lock);
+}
+
+static void complain(const char *what, long got, int error)
+{
+	if (!ending)
+		insist(what, got, error);
 }
 
 static int64_t now_ns(void)
@@ -149,8 +157,8 @@ static const struct kind {
 	int timed; // a round takes ROUND_NS
 } kinds[] = {
 	{ "nanosleep", do_nanosleep, 1 }, { "futex", do_futex, 1 }, { "poll", do_poll, 1 },
-	{ "select", do_select, 1 },	  { "epoll", do_epoll, 1 }, { "read", do_read, 1 },
-	{ "pause", do_pause, 0 },	  { "busy", do_busy, 0 },
+	{ "select", do_select, 1 },       { "epoll", do_epoll, 1 }, { "read", do_read, 1 },
+	{ "pause", do_pause, 0 },         { "busy", do_busy, 0 },
 };
 static const struct kind *kind;
 
@@ -184,6 +192,34 @@ static void *work(void *arg)
 	return NULL;
 }
 
+// One coroutine of each thread, in the heap, and below each what must not change.
+static _Thread_local ucontext_t back, coroutine;
+static _Thread_local void *coroutine_arg;
+
+static void work_there(void)
+{
+	work(coroutine_arg);
+}
+
+static void *work_on_coroutine(void *arg)
+{
+	unsigned char *const at = malloc(CANARY + COROUTINE);
+
+	memset(at, 0x5a, CANARY);
+	coroutine_arg = arg;
+	getcontext(&coroutine);
+	coroutine.uc_stack.ss_sp = at + CANARY;
+	coroutine.uc_stack.ss_size = COROUTINE;
+	coroutine.uc_link = &back;
+	makecontext(&coroutine, work_there, 0);
+	swapcontext(&back, &coroutine);
+	for (int i = 0; i < CANARY; i++)
+		if (at[i] != 0x5a)
+			insist("memory below a coroutine changed", i, 0);
+	free(at);
+	return NULL;
+}
+
 static void on_signal(int signo)
 {
 	if (signo == SIGCHLD)
@@ -198,6 +234,7 @@ int main(int argc, char **argv)
 {
 	static const int signals[] = { SIGCHLD, SIGALRM, SIGUSR2 };
 	const int n_threads = argc > 2 ? atoi(argv[2]) : 0;
+	void *(*const run)(void *) = argc > 3 ? work_on_coroutine : work;
 	pthread_t threads[MAX_THREADS];
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
@@ -208,8 +245,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &(struct sigaction){ .sa_handler = on_signal }, NULL);
 	for (int i = 1; i < n_threads; i++)
-		pthread_create(&threads[i], NULL, work, &kind);
-	work(NULL);
+		pthread_create(&threads[i], NULL, run, &kind);
+	run(NULL);
 	for (int i = 1; i < n_threads; i++)
 		pthread_join(threads[i], NULL);
 	if (complaint[0])

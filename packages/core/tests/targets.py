@@ -19,6 +19,7 @@ from toolchain import Width
 from lab.patience import DEADLINE
 
 THREADS = 2
+FAR_END = 16384  # bytes
 KINDS = ["nanosleep", "futex", "poll", "select", "epoll", "read", "pause", "busy"]
 
 
@@ -26,9 +27,14 @@ class Target:
     """A running copy_target."""
 
     def __init__(
-        self, program: Path, kind: str, threads: int, before: Callable[[], None] | None
+        self,
+        program: Path,
+        kind: str,
+        threads: int,
+        before: Callable[[], None] | None,
+        more: list[str],
     ) -> None:
-        argv = [str(program), kind, str(threads)]
+        argv = [str(program), kind, str(threads), *more]
         self.threads = threads
         self.process = subprocess.Popen(
             argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=before
@@ -88,6 +94,15 @@ class Target:
             count += end - start == 4096 and fields[1:] == ["rw-p", "00000000", "00:00", "0"]
         return count
 
+    def far_end(self) -> bytes:
+        """What is at the far end of the main stack."""
+        for line in Path(f"/proc/{self.pid}/maps").read_text().splitlines():
+            if line.endswith("[stack]"):
+                with open(f"/proc/{self.pid}/mem", "rb") as memory:
+                    memory.seek(int(line.split("-")[0], 16))
+                    return memory.read(FAR_END)
+        raise AssertionError(f"process {self.pid} has no main stack")
+
     def complaints(self) -> list[str]:
         """End the target; what it says about itself."""
         self.process.send_signal(signal.SIGUSR2)
@@ -130,8 +145,10 @@ def starter() -> Iterator[Start]:
         width: Width = Width.NATIVE,
         threads: int = THREADS,
         before: Callable[[], None] | None = None,
+        coroutines: bool = False,
     ) -> Target:
-        target = Target(living.program("copy_target", width), kind, threads, before)
+        more = ["coroutines"] * coroutines
+        target = Target(living.program("copy_target", width), kind, threads, before, more)
         started.append(target)
         return target
 

@@ -109,7 +109,7 @@ def killed(width: Width, kind: str, *more: object) -> object:
     return pytest.param(width, kind, *more, marks=[needs_compat] * (Width.COMPAT in (width, *more)))
 
 
-def kill_at(steps: range, target: Target, kind: str, *, width: Width) -> int:
+def kill_at(steps: range, target: Target, kind: str, *, width: Width, ending: bool = True) -> int:
     """Kill a dumper of that width at steps of its way, until it comes to its end. Returns that.
 
     What one leaves of memory the next takes, and takes away.
@@ -126,7 +126,8 @@ def kill_at(steps: range, target: Target, kind: str, *, width: Width) -> int:
         assert (before - left, len(left - before) < 2) == (set(), True), (step, left - before)
     # The kernel ends this one by EINTR when a thread stops, and only the dumper makes it restart:
     # killed before that, it leaves the EINTR behind (docs/pausing.md).
-    target.finish(excused=r"epoll_wait\b.*\(errno 4\)" if kind == "epoll" else None)
+    if ending:
+        target.finish(excused=r"epoll_wait\b.*\(errno 4\)" if kind == "epoll" else None)
     return step
 
 
@@ -140,6 +141,25 @@ def test_killed_at_every_step(width: Width, kind: str, dumper: Width, start: Sta
 def test_killed_at_some_steps(width: Width, kind: str, steps: range, start: Start) -> None:
     target = start(kind, width=width)
     assert 50 < kill_at(steps, target, kind, width=Width.NATIVE) < steps[-1]
+
+
+@pytest.mark.parametrize(
+    ("width", "kind"),
+    [
+        killed(Width.NATIVE, "nanosleep"),
+        killed(Width.NATIVE, "busy"),
+        killed(Width.COMPAT, "poll"),
+    ],
+)
+def test_killed_where_no_thread_is_on_a_stack_of_its_own(
+    width: Width, kind: str, start: Start
+) -> None:
+    """The frame is at the far end of the main stack; what one leaves there the next takes away."""
+    target = start(kind, width=width, coroutines=True)
+    assert target.far_end() == bytes(targets.FAR_END)
+    kill_at(range(1, 1000), target, kind, width=Width.NATIVE, ending=False)
+    assert target.far_end() == bytes(targets.FAR_END)
+    target.finish()
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -102,8 +102,9 @@ ROWS = [
     Row(name="dead-leader-undumpable", make=lambda place: hard.without_leader(
         place, "undumpable", user=NOBODY), fork=FORBIDDEN, stop=FORBIDDEN, root=True,
         says="undumpable"),
-    simple("coroutine", fork=REFUSED, widths=True),
-    simple("alternate-stack", fork=REFUSED, widths=True),
+    simple("coroutine", widths=True),
+    simple("coroutine-deep", fork=REFUSED, widths=True),
+    simple("alternate-stack", widths=True),
     simple("small-stacks", widths=True),
     simple("many-threads", "threads", str(hard.THREADS)),
     Row(name="mapping", make=partial(hard.busy, mode="mapping"), widths=True),

@@ -84,10 +84,10 @@ class Program:
 # What a copy is made of, without the rest of the library; coresnap_step() is the driver's own.
 # fmt: off
 _COPY = (
-    "arena", "cgroup", "copy", "copy_afford", "copy_page", "copy_release", "copy_self",
-    "copy_settle", "errand", "error", "freeze", "gadget", "maps", "pagemap", "procfs",
-    "remote", "remote_entry", "remote_frame", "restart", "restart_rewind", "seccomp", "target",
-    "victim",
+    "arena", "blank", "cgroup", "copy", "copy_afford", "copy_page", "copy_release", "copy_self",
+    "copy_settle", "errand", "error", "freeze", "gadget", "maps", "pagemap", "procfs", "remote",
+    "remote_entry", "remote_frame", "restart", "restart_rewind", "seccomp", "target", "victim",
+    "victim_stack",
 )
 # fmt: on
 PROGRAMS = {

@@ -154,6 +154,15 @@ static void run_on_tiny_stack(const char *more)
 	swapcontext(&back, &coroutine);
 }
 
+// The same, when all of the main stack is in use that the kernel maps beforehand.
+static void run_below_deep_stack(const char *more)
+{
+	uint8_t used[126 << 10];
+
+	guard(used, sizeof(used));
+	run_on_tiny_stack(more);
+}
+
 static void handler(int number)
 {
 	(void)number;
@@ -437,6 +446,7 @@ static const struct {
 	{ "confusing", confuse, 0 },
 	{ "contained", contain, 0 },
 	{ "coroutine", run_on_tiny_stack, 1 },
+	{ "coroutine-deep", run_below_deep_stack, 1 },
 	{ "dead-leader", leave_leader, 1 },
 	{ "exiting", have_making_thread, 0 },
 	{ "fill", fill, 0 },
