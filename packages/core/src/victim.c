@@ -366,19 +366,45 @@ uint64_t victim_pc(const struct arch *arch, const struct victim *victim)
 	return victim->call_size ? arch_get(arch, gregs_of(victim->thread), arch->pc) : 0;
 }
 
+// Not one thread was worth a close look: so many of them for want of a call's number.
+static int refuse_all(const struct freeze *freeze, size_t numberless, struct coresnap_error *err)
+{
+	static const char timed[] = "in a timed system call that was interrupted before, and would "
+				    "see it fail if the dumper were killed now";
+	static const char other[] = "has not stopped, runs 32-bit code, or is between two states "
+				    "(it begins, ends, or comes from vfork)";
+	const pid_t pid = freeze->target->pid;
+
+	error_remedy(err, "%s", stop_instead);
+	if (numberless == freeze->n_threads)
+		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
+				 "every thread of process %d is %s", pid, timed);
+	if (!numberless)
+		return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
+				 "no thread of process %d can make a call: each one %s", pid,
+				 other);
+	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
+			 "no thread of process %d can make a call: each one %s, or is %s", pid,
+			 other, timed);
+}
+
 int victim_choose(struct victim *victim, struct freeze *freeze, const struct maps *maps,
 		  const struct victim_memory *memory, struct coresnap_error *err)
 {
 	struct coresnap_error first = { 0 };
+	size_t numberless = 0;
 	unsigned int looks = 0;
 
 	for (enum rank rank = 0; rank < RANKS; rank++) {
 		for (size_t i = 0; i < freeze->n_threads && looks < MAX_LOOKS; i++) {
 			struct victim found = { .thread = &freeze->threads[i] };
 
-			if (rank_thread(freeze->target, found.thread) != rank ||
-			    !find_restart(freeze->target, memory, rank, &found))
+			if (rank_thread(freeze->target, found.thread) != rank)
 				continue;
+			if (!find_restart(freeze->target, memory, rank, &found)) {
+				numberless++;
+				continue;
+			}
 			looks++;
 			if (look_closely(freeze, maps, &found, &first) == 0) {
 				*victim = found;
@@ -390,9 +416,5 @@ int victim_choose(struct victim *victim, struct freeze *freeze, const struct map
 		*err = err->code ? *err : first;
 		return -EOPNOTSUPP;
 	}
-	error_remedy(err, "Use the method stop, which injects nothing");
-	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
-			 "every thread of process %d is in a timed system call that was "
-			 "interrupted before, and would see it fail if the dumper were killed now",
-			 freeze->target->pid);
+	return refuse_all(freeze, numberless, err);
 }
