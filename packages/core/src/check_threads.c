@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // What the threads of a running process tell about a dump of it.
 #include <linux/capability.h>
+#include <limits.h>
 #include <string.h>
 
 #include "arena.h"
 #include "check.h"
 #include "cleanup.h"
 #include "copy.h"
+#include "direct.h"
 #include "freeze.h"
 #include "procfs.h"
 #include "sys.h"
@@ -113,20 +115,12 @@ static int check_threads(const struct target *target, const struct maps *maps,
 }
 
 // Is there a thread that calls could be injected into?
-static int check_injection(const struct target *target, struct coresnap_error *err)
+static int check_injection(const struct target *target, const struct maps *maps,
+			   struct coresnap_error *err)
 {
-	struct coresnap_error ignored = { 0 };
-	struct arena arena;
-	struct maps maps = { .arena = &arena };
-	int ret = check_stops(target, err);
+	const int ret = check_stops(target, err);
 
-	if (ret < 0)
-		return ret;
-	arena_init(&arena);
-	if (maps_read(&maps, target->proc_fd, "maps", &ignored) == 0)
-		ret = check_threads(target, &maps, err);
-	arena_deinit(&arena);
-	return ret;
+	return ret < 0 ? ret : check_threads(target, maps, err);
 }
 
 // Into itself nobody injects anything.
@@ -135,20 +129,52 @@ static bool is_self(const struct target *target)
 	return target->pid == (pid_t)sys_call(SYS_getpid);
 }
 
+static int check_fork_of(const struct target *target, const struct maps *maps,
+			 struct coresnap_error *err)
+{
+	const int ret = copy_affordable(target, maps, err);
+
+	return ret < 0 || is_self(target) ? ret : check_injection(target, maps, err);
+}
+
+static int check_precopy_of(const struct target *target, const struct maps *maps,
+			    struct coresnap_error *err)
+{
+	bool asks;
+	int ret = direct_may_track(target, UINT_MAX, err);
+
+	if (ret == 0)
+		ret = track_possible(target, is_self(target), &asks, err);
+	if (ret < 0 || is_self(target))
+		return ret;
+	*err = (struct coresnap_error){ 0 };
+	return asks ? check_injection(target, maps, err) : check_stops(target, err);
+}
+
+static int with_maps(const struct target *target,
+		     int (*check)(const struct target *target, const struct maps *maps,
+				  struct coresnap_error *err),
+		     struct coresnap_error *err)
+{
+	struct coresnap_error ignored = { 0 };
+	struct arena arena;
+	struct maps maps = { .arena = &arena };
+
+	arena_init(&arena);
+	if (maps_read(&maps, target->proc_fd, "maps", &ignored) < 0)
+		maps.n = 0;
+	const int ret = check(target, &maps, err);
+
+	arena_deinit(&arena);
+	return ret;
+}
+
 int check_fork(const struct target *target, struct coresnap_error *err)
 {
-	const int ret = copy_affordable(target, err);
-
-	return ret < 0 || is_self(target) ? ret : check_injection(target, err);
+	return with_maps(target, check_fork_of, err);
 }
 
 int check_precopy(const struct target *target, struct coresnap_error *err)
 {
-	bool asks;
-	const int ret = track_possible(target, is_self(target), &asks, err);
-
-	if (ret < 0 || is_self(target))
-		return ret;
-	*err = (struct coresnap_error){ 0 };
-	return asks ? check_injection(target, err) : check_stops(target, err);
+	return with_maps(target, check_precopy_of, err);
 }

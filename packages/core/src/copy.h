@@ -56,8 +56,10 @@ struct copy {
 void copy_prepare(struct copy *copy, const struct target *target);
 
 // Does the target's surrounding allow a copy: memory and number of its control groups, its user's
-// limit, what the system promises? 0 or a negative errno. Of a running target: it takes many calls.
-int must_check copy_affordable(const struct target *target, struct coresnap_error *err);
+// limit, what the system promises, and what it is doing? 0 or a negative errno. Of a running target: it
+// takes many calls. maps may be older than these.
+int must_check copy_affordable(const struct target *target, const struct maps *maps,
+			       struct coresnap_error *err);
 
 // Says that a thread's filter cannot be read, by a negative errno, and what would help.
 int copy_unread_filter(pid_t tid, int ret, struct coresnap_error *err);

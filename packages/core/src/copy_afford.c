@@ -7,6 +7,7 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "copy.h"
+#include "direct.h"
 #include "procfs.h"
 
 enum {
@@ -143,7 +144,7 @@ static int check_commit(const struct target *target, const struct procfs_status 
 		target->pid, error_size(size, sizeof(size), need));
 }
 
-int copy_affordable(const struct target *target, struct coresnap_error *err)
+int copy_affordable(const struct target *target, const struct maps *maps, struct coresnap_error *err)
 {
 	struct procfs_status status;
 	struct cgroup_room room;
@@ -161,6 +162,8 @@ int copy_affordable(const struct target *target, struct coresnap_error *err)
 		ret = check_user(target, &status, err);
 	if (ret == 0)
 		ret = check_commit(target, &status, err);
+	if (ret == 0)
+		ret = direct_may_fork(target, maps, err);
 	if (ret < 0)
 		err->pid = target->pid;
 	return ret;

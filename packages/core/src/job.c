@@ -266,7 +266,9 @@ static int choose_and_dump(struct job *job)
 // Is there room for the copy that is tried? An error if there must be one, and then nothing is stopped.
 static int look_for_room(struct job *job)
 {
-	const int ret = tries_copy(job) ? copy_affordable(&job->target, &job->unaffordable) : 0;
+	const int ret = tries_copy(job) ? copy_affordable(&job->target, &job->what.ahead,
+							  &job->unaffordable) :
+					  0;
 
 	if (ret == 0 || job->options.method != CORESNAP_METHOD_FORK)
 		return allowance_begin(job, tries_copy(job) && ret == 0, &job->error);

@@ -2,10 +2,22 @@
 // The method fork in the course of a dump.
 #include "allowance.h"
 #include "cleanup.h"
+#include "direct.h"
 #include "job_parts.h"
 #include "snapmaps.h"
 #include "sys.h"
 #include "tags.h"
+
+// What was known of reads in the background before the stop may have just begun.
+static int look_at_reads(const struct job *job, struct coresnap_error *err)
+{
+	const struct maps *const now = &job->snapshot.maps;
+	const int ret = direct_may_fork_now(&job->freeze, err);
+
+	if (ret < 0 || direct_in_background(&job->what.ahead))
+		return ret;
+	return direct_may_fork(&job->target, now, err);
+}
 
 // What a fork would not carry over is copied while the target is stopped, the rest comes from the
 // copy while it runs.
@@ -23,6 +35,8 @@ int job_make_copy(struct job *job, struct coresnap_error *err)
 
 	if (ret == 0)
 		ret = snapmaps_unforkable(&job->snapshot, &job->target, &job->what, err);
+	if (ret == 0)
+		ret = look_at_reads(job, err);
 	if (ret == 0 && !job->first_tid)
 		ret = copy_possible(&job->copy, &job->freeze, &job->snapshot.maps, err);
 

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // The method precopy in the course of a dump.
 #include <errno.h>
+#include <limits.h>
 
 #include "account.h"
 #include "allowance.h"
+#include "direct.h"
 #include "estimate.h"
 #include "job_parts.h"
 #include "snapmaps.h"
 #include "survey.h"
 #include "sys.h"
+
+// Descriptors looked at a second time: with more it would take longer than what it is to be near.
+enum { LOOKS_AGAIN = 4096 };
 
 static bool tries_precopy(const struct job *job)
 {
@@ -58,6 +63,8 @@ int job_copy_ahead(struct job *job)
 		return step_down(job, &why);
 	if (!tries_precopy(job))
 		return 0;
+	if (direct_may_track(&job->target, UINT_MAX, &why) < 0)
+		return step_down(job, &why);
 	phases_enter(&job->phases, CORESNAP_PHASE_AHEAD);
 	return precopy_begin(job, &why) == 0 ? 0 : step_down(job, &why);
 }
@@ -66,7 +73,9 @@ int job_copy_once_more(struct job *job)
 {
 	struct coresnap_error why = { 0 };
 
-	if (precopy_once_more(job, &why) == 0)
+	// Who has opened a file meanwhile may have read it, too.
+	if (direct_may_track(&job->target, LOOKS_AGAIN, &why) == 0 &&
+	    precopy_once_more(job, &why) == 0)
 		return 0;
 	precopy_close(&job->precopy);
 	return step_down(job, &why);

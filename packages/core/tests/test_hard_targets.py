@@ -25,7 +25,6 @@ from typing import Any
 
 import hard
 import living
-import machine
 import pytest
 from hard import Hard, Place
 from living import NOBODY
@@ -231,13 +230,14 @@ def expect_unharmed(row: Row, target: Hard, before: living.Footprint) -> None:
 
 
 @living.needs_root
-@pytest.mark.parametrize("method", ["fork", "stop"])
+@pytest.mark.parametrize("method", ["auto", "fork", "stop"])
 def test_threads_that_hang_do_not_hold_the_others_until_the_stop_timeout(
     method: str, tmp_path: Path
 ) -> None:
-    """Nor does one wait after the other: they would take longer than the program may."""
-    if method == "fork" and machine.OWN:
-        pytest.skip("its reads are direct: what comes after a fork may be lost (docs/pausing.md)")
+    """Nor does one wait after the other: they would take longer than the program may.
+
+    Their reads are direct, and what comes after a fork might be lost: there is none.
+    """
     with a_place() as place:
         target = hard.reads_hung_file(place, "slow-threads", hanging=hard.SLOW_THREADS)
         before = living.footprint(target.pid)
@@ -246,11 +246,16 @@ def test_threads_that_hang_do_not_hold_the_others_until_the_stop_timeout(
             *("-m", method, "-q", "-o", core, "--json"),
             *("--stop-timeout", str(1.1 * DEADLINE), str(target.pid)),
         )
-        assert done.returncode == int(Code.INCOMPLETE), done.stderr
-        told = json.loads(done.stdout)
-        assert (told["threads"], told["missed"]) == (1, hard.SLOW_THREADS)
-        with Core(core) as opened:
-            assert [thread.tid for thread in opened.threads] == [target.pid]
+        if method == "fork":
+            assert done.returncode == int(Code.FAILED)
+            assert "hangs in a direct read" in done.stderr
+            assert not core.exists()
+        else:
+            assert done.returncode == int(Code.INCOMPLETE), done.stderr
+            told = json.loads(done.stdout)
+            assert (told["threads"], told["missed"]) == (1, hard.SLOW_THREADS)
+            with Core(core) as opened:
+                assert [thread.tid for thread in opened.threads] == [target.pid]
         hard.until(target.pid, lambda: living.footprint(target.pid) == before)
         assert target.wake is not None
         target.wake()

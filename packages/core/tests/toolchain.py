@@ -84,10 +84,10 @@ class Program:
 # What a copy is made of, without the rest of the library; coresnap_step() is the driver's own.
 # fmt: off
 _COPY = (
-    "arena", "blank", "cgroup", "copy", "copy_afford", "copy_page", "copy_release", "copy_self",
-    "copy_settle", "errand", "error", "freeze", "gadget", "maps", "pagemap", "procfs", "remote",
-    "remote_entry", "remote_frame", "restart", "restart_rewind", "seccomp", "target", "victim",
-    "victim_stack",
+    "arena", "blank", "cgroup", "copy", "copy_afford", "copy_page", "copy_release",
+    "copy_self", "copy_settle", "direct", "errand", "error", "freeze", "gadget", "maps",
+    "pagemap", "procfs", "remote", "remote_entry", "remote_frame", "restart",
+    "restart_rewind", "seccomp", "target", "victim", "victim_stack",
 )
 # fmt: on
 PROGRAMS = {
@@ -106,6 +106,7 @@ PROGRAMS = {
         Program(name="core_subject", sources=(TESTS / "core_subject.c",)),
         Program(name="calls", sources=(CALLS,)),
         Program(name="works", sources=(C_PROGRAMS / "works.c",), flags=(f"-I{CALLS.parent}",)),
+        Program(name="direct", sources=(C_PROGRAMS / "direct.c",)),
         Program(name="world", sources=(C_PROGRAMS / "world.c",)),
         Program(name="writers", sources=(C_PROGRAMS / "writers.c",)),
         # Its coroutine's stack has no room for the loader, which binds calls at their first use.
