@@ -12,6 +12,7 @@ from lab.longform import FULL, HOLDS
 METHODS = ("stop", "fork")
 PRECOPY_METHOD = "precopy"
 """Of the machines whose kernels track writes, see methods()."""
+EVERY_METHOD = (*METHODS, PRECOPY_METHOD)
 LIVEDUMP_METHOD = "livedump"
 """The kernel's own, of the guests in LIVEDUMP. Its rows are held by tests of their own."""
 WIDTHS = ("x86-64", "x86-32")
@@ -333,7 +334,7 @@ def methods(row: Row) -> tuple[str, ...]:
         (X86_64.name, NEXT),
         (ARM64.name, NEXT),
     )
-    return (*METHODS, PRECOPY_METHOD) if tracks else METHODS
+    return EVERY_METHOD if tracks else METHODS
 
 
 def kernels(architecture: str) -> tuple[str, ...]:

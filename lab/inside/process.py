@@ -197,7 +197,7 @@ class Process(AbstractContextManager["Process"]):
             return True
         if self._state(tid) != state:
             return False
-        return not _read(f"{self.proc}/task/{tid}/syscall").startswith("running")
+        return not _read(f"/proc/{self.pid}/task/{tid}/syscall").startswith("running")
 
     def settle(self, *, stopped: bool = False) -> None:
         """Wait until each thread waits in the kernel again (or is stopped), those that spin aside.
@@ -219,17 +219,18 @@ class Process(AbstractContextManager["Process"]):
         tracers = []
         names = ("SigPnd:", "ShdPnd:", "SigBlk:", "SigIgn:", "SigCgt:", "Seccomp:")
         for tid in self.tids():
-            task = f"{self.proc}/task/{tid}"
+            task = f"/proc/{self.pid}/task/{tid}"
             status = _read(f"{task}/status").split("\n")
             state = self._state(tid)
             states.append((tid, "spins" if tid in self.facts["spins"] else state))
             signals.append((tid, tuple(line for line in status if line.startswith(names))))
             tracers += [int(line.split()[1]) for line in status if line.startswith("TracerPid:")]
             children += [int(pid) for pid in _read(f"{task}/children").split()]
+        proc = self.proc
         descriptors = []
-        for name in os.listdir(f"{self.proc}/fd"):
-            descriptors.append((int(name), os.readlink(f"{self.proc}/fd/{name}")))
-        rollup = _read(f"{self.proc}/smaps_rollup").split("\n")
+        for name in os.listdir(f"{proc}/fd"):
+            descriptors.append((int(name), os.readlink(f"{proc}/fd/{name}")))
+        rollup = _read(f"{proc}/smaps_rollup").split("\n")
         rss = next(int(line.split()[1]) for line in rollup if line.startswith("Rss:"))
         return Observation(
             states=tuple(states),
@@ -237,8 +238,8 @@ class Process(AbstractContextManager["Process"]):
             children=tuple(children),
             tracers=tuple(sorted(set(tracers))),
             descriptors=tuple(sorted(descriptors)),
-            cwd=os.readlink(f"{self.proc}/cwd"),
-            maps=hashlib.sha256(_read(f"{self.proc}/maps").encode("latin-1")).hexdigest(),
+            cwd=os.readlink(f"{proc}/cwd"),
+            maps=hashlib.sha256(_read(f"{proc}/maps").encode("latin-1")).hexdigest(),
             rss_kib=rss,
         )
 

@@ -20,10 +20,11 @@ from lab.inside import system, take
 from lab.inside.process import Impossible
 from lab.kernels.errors import KernelError
 from lab.longform import FULL
-from lab.matrix import GUESTS, LIVE, LIVEDUMP, ROWS, Guest, Row
+from lab.matrix import GUESTS, LIVE, LIVEDUMP, METHODS, ROWS, Guest, Row, methods
 
 _RESULTS = pytest.StashKey[Path]()
 _BUILD = pytest.StashKey[Path]()
+_HELD = pytest.StashKey[set[str]]()
 _SHARED = "coresnap_lab"
 
 
@@ -75,13 +76,15 @@ def _row(item: pytest.Item) -> Row | None:
 
 
 def _wanted(item: pytest.Item, named: tuple[str, ...]) -> bool:
-    """Whether an item is about a machine that was asked for.
+    """Whether an item is about a machine that was asked for, by a method that there is.
 
     A test marked guest needs one; its parameter ``machine``, or ``architecture``, if it has one,
     says which.
     """
     row = _row(item)
     machine = row.guest if row else _parameters(item).get("machine")
+    if row and _parameters(item).get("method", METHODS[0]) not in methods(row):
+        return False
     if row or isinstance(machine, Guest):
         of = machine.architecture if isinstance(machine, Guest) else None
     elif item.get_closest_marker("guest"):
@@ -112,6 +115,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RESULTS] = shared / "fired"
     config.stash[_RESULTS].mkdir(exist_ok=True)
     config.pluginmanager.register(outcomes.Outcomes(config, fired=config.stash[_RESULTS]))
+    config.stash[_HELD] = set()
     named = os.environ.get("CORESNAP_LAB_BUILD")
     config.stash[_BUILD] = Path(named).resolve() if named else shared / "build"
     if workerinput is None and not config.option.collectonly and not _guests(config):
@@ -196,6 +200,10 @@ def results(request: pytest.FixtureRequest) -> Path:
 def held(request: pytest.FixtureRequest, tools: hold.Tools) -> Iterator[hold.Hold]:
     """The hold of a row, which the tests of that row share."""
     row: Row = request.param
+    # Nothing but the time that a run takes would tell.
+    done_before = request.config.stash[_HELD]
+    assert row.name not in done_before, f"{row.name} is held anew, for tests that do not share it"
+    done_before.add(row.name)
     with ExitStack() as stack:
         try:
             directory = stack.enter_context(take.directory(row))

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from lab.host import compare, record, truth
 from lab.host.hold import Hold
-from lab.matrix import ROWS, Row, methods
+from lab.matrix import EVERY_METHOD, ROWS, Row
 
+_Test = TypeVar("_Test", bound=Callable[..., Any])
 HOLDS = list(ROWS)
 WHOLE = [row for row in ROWS if row.whole]
 BY_KERNEL = [row for row in ROWS if row.kernel_core and row.whole]
@@ -22,16 +25,22 @@ def by_rows(rows: list[Row]) -> list[object]:
     return [pytest.param(row, id=row.name) for row in rows]
 
 
-def by_methods(rows: list[Row]) -> list[object]:
-    """Each row by each method."""
-    return [
-        pytest.param(row, method, id=f"{method}-{row.name}")
-        for row in rows
-        for method in methods(row)
-    ]
+def each_method(rows: list[Row]) -> Callable[[_Test], _Test]:
+    """Each row by each method; conftest.py leaves out those that no method of the row is.
+
+    Two marks: one for both names would have the scope of the plain one, and each method a hold of
+    its own.
+    """
+
+    def mark(test: _Test) -> _Test:
+        by_row = pytest.mark.parametrize("held", by_rows(rows), indirect=True)
+        marked: _Test = by_row(pytest.mark.parametrize("method", EVERY_METHOD)(test))
+        return marked
+
+    return mark
 
 
-@pytest.mark.parametrize(("held", "method"), by_methods(COMPARED), indirect=["held"])
+@each_method(COMPARED)
 def test_core_equals_kernels(held: Hold, method: str, results: Path) -> None:
     comparison = held.context(method)
     verdict = compare.judge(comparison)
@@ -44,7 +53,7 @@ def test_core_equals_kernels(held: Hold, method: str, results: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(("held", "method"), by_methods(WHOLE), indirect=["held"])
+@each_method(WHOLE)
 def test_core_tells_the_truth(held: Hold, method: str) -> None:
     caller = held.facts["pid"] if held.row.itself else None
     found = truth.lies(held.ours(method), held.facts, moved=caller)
@@ -55,7 +64,7 @@ SPARSE = [row for row in ROWS if row.scenario.source == "sparse"]
 MEGABYTES = 32 << 20
 
 
-@pytest.mark.parametrize(("held", "method"), by_methods(SPARSE), indirect=["held"])
+@each_method(SPARSE)
 def test_holes_cost_nothing(held: Hold, method: str) -> None:
     assert method in held.record.dumps, held.record.failures[method]
     dump = held.record.dumps[method]
@@ -81,7 +90,7 @@ def test_scenario_is_undisturbed(held: Hold) -> None:
         assert not before.differences(after, growth_kib=growth), label
 
 
-@pytest.mark.parametrize(("held", "method"), by_methods(HOLDS), indirect=["held"])
+@each_method(HOLDS)
 def test_method_was_taken(held: Hold, method: str) -> None:
     assert method in held.record.dumps, held.record.failures[method]
     dump = held.record.dumps[method]
