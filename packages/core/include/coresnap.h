@@ -178,7 +178,7 @@ struct coresnap_options {
 	 * half of what the caller's control group has left. */
 	uint64_t stage_budget;
 	/* How long to wait for threads to stop; 0: one second. Threads that have stopped wait a
-	 * twentieth of it for one that sleeps uninterruptibly. */
+	 * fifth of it for one that sleeps uninterruptibly. */
 	uint64_t stop_timeout_ns;
 	coresnap_progress_fn progress;
 	void *progress_arg;

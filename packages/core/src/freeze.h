@@ -72,11 +72,12 @@ int must_check freeze_seize(struct freeze *freeze, struct coresnap_error *err);
 int must_check freeze_too_late(const struct target *target, struct coresnap_error *err);
 
 // Stops every thread within timeout_ns, also those born meanwhile; those that do not stop are left
-// THREAD_MISSED. What has stopped waits a twentieth of it for one that sleeps uninterruptibly. Sets target->arch and fills gregs and sigmask of each stopped thread.
+// THREAD_MISSED. What has stopped waits a fifth of it for one that sleeps uninterruptibly. Sets
+// target->arch and fills gregs and sigmask of each stopped thread.
 int must_check freeze_stop(struct freeze *freeze, uint64_t timeout_ns, struct coresnap_error *err);
 
 // By this the stop timeout is divided for a thread that hangs while others have stopped for it.
-enum { FREEZE_GRACE_PART = 20 };
+enum { FREEZE_GRACE_PART = 5 };
 
 // Gives each thread that is changed its gregs_out, which it then has even if the dumper is killed
 // in the next moment.

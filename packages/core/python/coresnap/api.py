@@ -73,7 +73,7 @@ def dump(
     ``stage_budget``: bytes of memory that method stop may take; an eighth of what is available,
     and in any case no more than half of what this control group has left.
     ``stop_timeout``: seconds to wait for threads to stop; one second. For one that sleeps
-    uninterruptibly, when others have stopped, a twentieth of it.
+    uninterruptibly, when others have stopped, a fifth of it.
     ``max_pause``: seconds that the target may stand still. Nothing is begun that is expected to
     take longer (estimate()), copying ends when they have passed, and the target is let go:
     PauseTooLong. A fork cannot be interrupted, and a busy machine makes any pause longer.

@@ -190,7 +190,7 @@ def _of_process(pid: int, load: Estimate | None) -> list[str]:
     if load is not None and 0 < load.stuck < load.threads:
         notes.append(
             f"{load.stuck} of its {load.threads} threads sleep uninterruptibly (state D, a file "
-            "system that hangs, or vfork): dumps wait for them for a twentieth of the stop "
+            "system that hangs, or vfork): dumps wait for them for a fifth of the stop "
             "timeout, and cores lack their registers"
         )
     return notes
