@@ -123,14 +123,22 @@ static int wait_end(struct dumper *dumper, int pid)
 
 		if (ret == pid)
 			return status;
-		if (ret < 0 && ret != -EINTR)
-			return 0; // another thread of the program collected it
+		// Another thread of the program has collected it.
+		if (ret == -ECHILD)
+			return 0;
+		// Then the descriptor tells, as far as it goes: D works in our memory.
+		const bool refused = ret < 0 && ret != -EINTR;
+
+		if (refused && pidfd < 0)
+			return 0;
 		struct pollfd poll[] = { { .fd = pidfd, .events = POLLIN },
 					 { .fd = dumper->ready_fd, .events = POLLIN } };
 		struct timespec wait = { .tv_nsec = TICK_NS };
 
 		if (sys_call(SYS_ppoll, poll, 2, &wait, NULL, 0) <= 0)
 			tick(dumper, &cancelled_ns);
+		else if (refused && poll[0].revents & POLLIN)
+			return 0;
 		else if (!cancelled_ns && (poll[1].revents & POLLIN) && let_go(dumper))
 			return GOES_ON;
 	}
