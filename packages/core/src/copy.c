@@ -27,9 +27,11 @@
 //
 // What remains possible. A process that calls execve during the dump loses H by it: it gets a
 // SIGCHLD when G ends, and copy_release() has it reap G. Does it so before copy_settle(), then it has
-// lost its POSIX record locks: the kernel copies a table of descriptors that G has, too. A timed call
-// of X that D's death makes restart from its start takes longer than asked. A waitpid(__WALL) of the
-// program sees G.
+// lost its POSIX record locks: the kernel copies a table of descriptors that G has, too. To let go of
+// the table before the thaw is no cure: close_range(2) copies up to 64 descriptors and closes them,
+// which may wait for a file system (NFS writes then, FUSE asks its server), and with a table of its
+// own G would hold for a while what T closes. A timed call of X that D's death makes restart from its
+// start takes longer than asked. A waitpid(__WALL) of the program sees G.
 #include "copy.h"
 
 #include <linux/ptrace.h>

@@ -2,10 +2,10 @@
 // Bytes that come into a process's memory without its page tables: reads with O_DIRECT, and what is
 // pinned for a device. They are written to the pages that the memory had when the read began.
 //
-// A fork may take these pages away: where the kernel only counts their users (get_user_pages(), as block
-// devices did until Linux 6.3 and some file systems do today), the first write of the process to such
-// a page gets it another one, and what is read goes to the copy alone. Which kernel and file system
-// does so cannot be tried out: it takes a fork at the instant of a read.
+// A fork may take these pages away: where the kernel only counts their users (get_user_pages()) and does
+// not pin them (iov_iter_extract_pages(), which more and more file systems use), the first write of the
+// process to such a page gets it another one, and what is read goes to the copy alone. Which kernel and
+// file system does so cannot be tried out: it takes a fork at the instant of a read.
 // A write-protection sees nothing of them, so precopy would miss what is read after a page was copied.
 #ifndef CORESNAP_DIRECT_H
 #define CORESNAP_DIRECT_H
@@ -20,8 +20,9 @@
 bool direct_in_background(const struct maps *maps);
 
 // May such reads be under way in a fork? Of a running target, for it looks at each descriptor, and
-// only if there is something in the background: else who reads is waited for by the stop. 0 or a
-// negative errno, with what to do instead.
+// only if there is something in the background: else who reads sleeps uninterruptibly until it is done
+// (__iomap_dio_rw() in fs/iomap/direct-io.c), and the stop waits. 0 or a negative errno, with what to
+// do instead.
 int must_check direct_may_fork(const struct target *target, const struct maps *maps,
 			       struct coresnap_error *err);
 
