@@ -26,6 +26,7 @@ struct reader {
 	uint8_t *scratch; // room for any regset
 	uint8_t *room;    // what is left of that made beforehand
 	size_t room_left;
+	uint32_t absent;             // regsets that no thread has: bits by their number in the row
 	struct procfs_status status; // of the process
 	struct coresnap_error *err;
 };
@@ -198,28 +199,44 @@ static int keep_regset(struct reader *r, const struct arch_regset *row, const vo
 	return 0;
 }
 
-static int alloc_scratch(struct reader *r)
+_Static_assert(ARCH_MAX_REGSETS <= 32, "a bit for each");
+
+static int begin_regsets(struct reader *r)
 {
 	const struct arch *arch = r->snapshot->arch;
 	size_t size = 0;
 
-	for (size_t i = 0; i < arch->n_regsets; i++)
-		if (arch->regsets[i].max_size > size)
-			size = arch->regsets[i].max_size;
+	for (size_t i = 0; i < arch->n_regsets; i++) {
+		const struct arch_regset *row = &arch->regsets[i];
+
+		if (row->max_size > size)
+			size = row->max_size;
+		if (row->absent && row->absent())
+			r->absent |= 1u << i;
+	}
 	r->scratch = arena_alloc(r->snapshot->arena, size);
 	return r->scratch ? 0 : no_memory(r->err);
 }
 
 // The bytes of the note that the kernel would write of a regset, in r->scratch; 0: it writes none.
-static size_t read_regset(const struct reader *r, const struct thread *thread,
-			  const struct arch_regset *row)
+static size_t read_regset(struct reader *r, const struct thread *thread, size_t number)
 {
+	const struct arch_regset *row = &r->snapshot->arch->regsets[number];
 	struct iovec iov = { .iov_base = r->scratch, .iov_len = row->max_size };
 
+	if (r->absent & 1u << number)
+		return 0;
 	if (row->note_size)
 		memset(r->scratch, 0xff, row->max_size < 64 ? row->max_size : 64);
-	if (sys_call(SYS_ptrace, PTRACE_GETREGSET, thread->tid, row->type, &iov) < 0 ||
-	    iov.iov_len == 0 || (row->inactive && row->inactive(r->scratch, iov.iov_len)))
+	const long ret = sys_call(SYS_ptrace, PTRACE_GETREGSET, thread->tid, row->type, &iov);
+
+	// Said of a regset that the kernel does not know (ptrace_regset in kernel/ptrace.c), or
+	// that the machine has not (arch/arm64/kernel/ptrace.c), not of one that a thread leaves
+	// unused.
+	if (ret == -EINVAL)
+		r->absent |= 1u << number;
+	if (ret < 0 || iov.iov_len == 0 ||
+	    (row->inactive && row->inactive(r->scratch, iov.iov_len)))
 		return 0;
 	return row->note_size ? row->note_size(r->scratch, iov.iov_len) : iov.iov_len;
 }
@@ -232,7 +249,7 @@ static int read_regsets(struct reader *r, const struct thread *thread, struct sn
 	int ret = keep_regset(r, &arch->regsets[0], thread->gregs, thread->gregs_len, to);
 
 	for (size_t i = 1; i < arch->n_regsets && ret == 0; i++) {
-		const size_t size = read_regset(r, thread, &arch->regsets[i]);
+		const size_t size = read_regset(r, thread, i);
 
 		if (size)
 			ret = keep_regset(r, &arch->regsets[i], r->scratch, size, to);
@@ -372,7 +389,7 @@ static int read_threads(struct reader *r, const struct snapshot_options *options
 	size_t first = 0;
 
 	s->threads = take_room(r, freeze->n_threads * sizeof(*s->threads));
-	if (!s->threads || alloc_scratch(r) < 0)
+	if (!s->threads || begin_regsets(r) < 0)
 		return no_memory(r->err);
 	for (size_t i = 0; i < freeze->n_threads; i++)
 		if (freeze->threads[i].tid == first_tid)

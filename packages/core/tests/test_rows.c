@@ -18,6 +18,8 @@ static void check_order(const struct arch *arch, const uint32_t *types, size_t n
 		CHECK_EQ(arch->regsets[i].type, types[i]);
 		// fill_thread_core_info() in fs/binfmt_elf.c
 		CHECK(strcmp(arch->regsets[i].owner, types[i] <= 2 ? "CORE" : "LINUX") == 0);
+		// ssp_get() in arch/x86/kernel/fpu/regset.c: ENODEV for either reason
+		CHECK_EQ(arch->regsets[i].absent != NULL, types[i] == 0x204);
 	}
 }
 

@@ -23,6 +23,9 @@ struct arch_regset {
 	// more where a register's length varies (ptrace_regset in kernel/ptrace.c). The bytes
 	// behind the first 16 were 0xff before it was asked. NULL: as long as it tells.
 	size_t (*note_size)(const void *bytes, size_t size);
+	// Can no thread on this machine have it? For those of which PTRACE_GETREGSET does not tell
+	// that from a thread that makes no use of it. NULL: it does.
+	bool (*absent)(void);
 };
 
 // An interrupted call that the kernel fails with EINTR after a stop though no signal came

@@ -37,11 +37,23 @@ size_t x86_xsave_layout(void *buf, size_t size)
 	}
 	return n * sizeof(*out);
 }
+
+bool x86_no_shadow_stacks(void)
+{
+	uint32_t eax, ebx, ecx, edx;
+
+	return !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(ecx & (1u << 7));
+}
 #else
 size_t x86_xsave_layout(void *buf, size_t size)
 {
 	(void)buf;
 	(void)size;
 	return 0;
+}
+
+bool x86_no_shadow_stacks(void)
+{
+	return true;
 }
 #endif

@@ -14,4 +14,7 @@
 #define X86_XSAVE_LAYOUT 0x205 // NT_X86_XSAVE_LAYOUT
 size_t x86_xsave_layout(void *buf, size_t size);
 
+// Has the processor no shadow stacks? Then the kernel has none for its threads.
+bool x86_no_shadow_stacks(void);
+
 #endif

@@ -16,7 +16,7 @@ static const struct arch_regset regsets[] = {
 	{ .owner = "CORE", .type = NT_FPREGSET, .max_size = 512 },
 	{ .owner = "LINUX", .type = NT_386_IOPERM, .max_size = 8192 },
 	{ .owner = "LINUX", .type = NT_X86_XSTATE, .max_size = X86_MAX_XSTATE },
-	{ .owner = "LINUX", .type = NT_X86_SHSTK, .max_size = 8 },
+	{ .owner = "LINUX", .type = NT_X86_SHSTK, .max_size = 8, .absent = x86_no_shadow_stacks },
 };
 
 // signal(7), "Interruption of system calls and library functions by stop signals"; the calls on
