@@ -26,6 +26,8 @@ _RESULTS = pytest.StashKey[Path]()
 _BUILD = pytest.StashKey[Path]()
 _HELD = pytest.StashKey[set[str]]()
 _SHARED = "coresnap_lab"
+# Files whose tests take a minute each in a guest.
+_LONG = ("test_suite",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -95,13 +97,16 @@ def _wanted(item: pytest.Item, named: tuple[str, ...]) -> bool:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what is about the machines that were asked for."""
+    """Keep what is about the machines that were asked for; what takes longest comes first.
+
+    No worker is left with it at the end then, when the others have nothing to do any more.
+    """
     named = _guests(config)
     kept: list[pytest.Item] = []
     dropped: list[pytest.Item] = []
     for item in items:
         (kept if _wanted(item, named) else dropped).append(item)
-    items[:] = kept
+    items[:] = sorted(kept, key=lambda item: item.path.stem not in _LONG)
     config.hook.pytest_deselected(items=dropped)
 
 
@@ -116,6 +121,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RESULTS].mkdir(exist_ok=True)
     config.pluginmanager.register(outcomes.Outcomes(config, fired=config.stash[_RESULTS]))
     config.stash[_HELD] = set()
+    # pytest-xdist would begin with the rows of most tests.
+    config.option.loadscopereorder = False
     named = os.environ.get("CORESNAP_LAB_BUILD")
     config.stash[_BUILD] = Path(named).resolve() if named else shared / "build"
     if workerinput is None and not config.option.collectonly and not _guests(config):
