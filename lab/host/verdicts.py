@@ -75,12 +75,11 @@ def _gdb(program: Path, core: Path, *, gdb: str = "gdb") -> Said:
         "print thread-events off",
     ):
         argv += ["-iex", f"set {setting}"]
-    for command in ("thread apply all bt", "thread apply all info registers"):
+    for command in ("info auxv", "thread apply all bt", "thread apply all info registers"):
         argv += ["-ex", command]
     status, out, errors = _run([*argv, str(program), str(core)], core)
     said = _blocks(out, r"Thread \d+ \((?:Thread 0x[0-9a-f]+ \()?LWP (\d+)\)")
-    _, said["auxv"], _ = _run([*argv[:3], "-ex", "info auxv", str(program), str(core)], core)
-    said["auxv"] = said["auxv"][said["auxv"].find("AT_") :]
+    said["auxv"] = out[out.find("AT_") :].partition("\nThread ")[0]
     said["warnings"] = _sorted(errors)
     said["status"] = str(status)
     return said
