@@ -37,9 +37,10 @@ METHODS = living.METHODS
 FAULTS = (*KILLS, *ERRORS)
 CELLS = len(KINDS) * (1 if COMPAT is None else 2)
 # Faults come at one call in STRIDE, another for each cell, which is a kind of target of a width,
-# and SHIFT further for the next kind of fault. Where programs are emulated the long form shares the
-# calls out among the cells: at each comes one of the kills, and an error or two.
-STRIDE, SHIFT = 41, 5
+# and SHIFT further for the next kind of fault. Where programs are emulated they come at fewer, and
+# the long form shares the calls out among the cells: at each comes one of the kills, and an error
+# or two.
+STRIDE, SHIFT = (41, 5) if PATIENCE == 1 else (123, 5)
 if STEPS_OF_ALL:
     STRIDE, SHIFT = (1, 0) if PATIENCE == 1 else (len(KILLS) * CELLS, 1)
 
@@ -145,6 +146,7 @@ def test_target_runs_on_after_a_fault(
     fault = str(getattr(errno, what)) if what in ERRORS else what
     cell = KINDS.index(kind) + len(KINDS) * (width is Width.COMPAT)
     first = 1 + (cell * (STRIDE // CELLS) + FAULTS.index(what) * SHIFT) % STRIDE
+    assert first < calls
     failed = set()
     for at in range(first, calls, STRIDE):
         ran = dump(target, method, to, f"{fault} {at}")
