@@ -50,9 +50,10 @@ enum coresnap_method {
 	CORESNAP_METHOD_STOP = 1, /* nothing injected; stopped while bytes are staged or written */
 	CORESNAP_METHOD_FORK = 2, /* stopped for the time of a fork; bytes come from the copy */
 	/* Memory is copied while the target runs, with its writes tracked; stopped for what was
-	 * written last, shared memory and registers. Copies into a file without a name: beside the
+	 * written last, shared memory and registers. Copies into memory if the core goes there, or if
+	 * that takes no more than half of stage_budget; else into a file without a name: beside the
 	 * core, which takes twice its size there for the time of the dump, or in /var/tmp if the core
-	 * goes to a descriptor, or in memory if it goes there. */
+	 * goes to a descriptor. */
 	CORESNAP_METHOD_PRECOPY = 3,
 	/* The kernel dumps a copy (/proc/PID/livedump), coresnap-catch hands the core over. No thread
 	 * is woken. Not of the own process, and not with a filter, core_limit, keep, notes, stopped,

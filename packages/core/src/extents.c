@@ -49,18 +49,22 @@ static struct extent part_of(const struct extent *extent, uint64_t start, uint64
 	return part;
 }
 
+const struct extent *extents_at(const struct extents *extents, size_t *at, uint64_t address)
+{
+	while (*at < extents->n && extents->list[*at].end <= address)
+		++*at;
+	return *at < extents->n ? &extents->list[*at] : NULL;
+}
+
 // A list that is walked through by ascending addresses.
 struct walk {
 	const struct extents *extents;
 	size_t next;
 };
 
-// The first extent that ends behind an address, or NULL.
 static const struct extent *walk_to(struct walk *walk, uint64_t address)
 {
-	while (walk->next < walk->extents->n && walk->extents->list[walk->next].end <= address)
-		walk->next++;
-	return walk->next < walk->extents->n ? &walk->extents->list[walk->next] : NULL;
+	return extents_at(walk->extents, &walk->next, address);
 }
 
 // Adds what of an old extent lies under no hole and under nothing newer.
@@ -128,8 +132,7 @@ int extents_overlay(const struct extents *old, const struct extents *over,
 int extents_take(const struct extents *all, size_t *at, uint64_t start, uint64_t end,
 		 struct extents *out)
 {
-	while (*at < all->n && all->list[*at].end <= start)
-		++*at;
+	(void)extents_at(all, at, start);
 	for (size_t i = *at; i < all->n && all->list[i].start < end; i++) {
 		const struct extent part = part_of(&all->list[i], start, end);
 

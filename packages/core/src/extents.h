@@ -29,6 +29,10 @@ struct extents {
 // Appends one behind the last, or makes that longer where both are of one piece. 0 or -ENOMEM.
 int must_check extents_add(struct extents *extents, const struct extent *extent);
 
+// The first that ends behind an address, or NULL. *at is 0 at first, and moves on with ascending
+// addresses. Pure.
+const struct extent *extents_at(const struct extents *extents, size_t *at, uint64_t address);
+
 // Makes out, an empty list: the old extents, but where there is one in over, that; nothing where
 // there is one in holes. Of neither bytes nor files is anything touched. 0 or -ENOMEM. Pure.
 int must_check extents_overlay(const struct extents *old, const struct extents *over,

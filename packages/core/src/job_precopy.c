@@ -5,6 +5,7 @@
 
 #include "account.h"
 #include "allowance.h"
+#include "budget.h"
 #include "direct.h"
 #include "estimate.h"
 #include "job_parts.h"
@@ -44,6 +45,7 @@ static int estimate(struct job *job, struct coresnap_error *err)
 	if (ret == 0)
 		survey_maps(&job->estimate, &job->what.ahead, job->what.filter,
 			    (uint64_t)sysconf(_SC_PAGESIZE), NULL);
+	job->estimate.budget = budget_stage(&job->options);
 	return ret;
 }
 

@@ -13,19 +13,23 @@
 // Copied in about a tenth of the time that the stop itself takes.
 #define FEW_BYTES (300u * 4096)
 
-enum { MAX_RANGES = 512 };
+enum { MAX_RANGES = 512, MANY_EXTENTS = 65536 };
 
 // One pass. Ranges are gathered until a buffer is full.
 struct pass {
 	struct job *job;
 	struct precopy *precopy;
 	struct coresnap_error *err;
-	struct extents fresh;
+	struct extents *fresh; // what was not in the spool before
+	size_t at;             // how far its list was looked through
 	uint64_t bytes;
 	uint8_t *buffer; // of PIECE bytes
 	struct iovec ranges[MAX_RANGES];
 	size_t n;
 	size_t size;
+	const uint8_t *put; // to be written
+	uint64_t put_offset;
+	size_t put_size;
 };
 
 static bool cancelled(const struct job *job)
@@ -33,31 +37,86 @@ static bool cancelled(const struct job *job)
 	return __atomic_load_n(&job->dumper.cancel, __ATOMIC_RELAXED);
 }
 
-// Puts the bytes of so many ranges, which lie one behind the other in the buffer, into the spool.
+// Writes what was put and not written yet.
+static int write_put(struct pass *pass)
+{
+	const size_t size = pass->put_size;
+
+	pass->put_size = 0;
+	return size ? spool_write(&pass->precopy->spool, pass->put_offset, pass->put, size,
+				  pass->err) :
+		      0;
+}
+
+// What lies one behind the other, in memory as in the spool, is written at once.
+static int put(struct pass *pass, uint64_t offset, const uint8_t *bytes, size_t size)
+{
+	if (pass->put_size && (pass->put_offset + pass->put_size != offset ||
+			       pass->put + pass->put_size != bytes)) {
+		const int ret = write_put(pass);
+
+		if (ret < 0)
+			return ret;
+	}
+	if (pass->put_size == 0) {
+		pass->put = bytes;
+		pass->put_offset = offset;
+	}
+	pass->put_size += size;
+	return 0;
+}
+
+// The bytes of one range: behind all, since writing in one piece is cheapest; or, where the list of
+// extents would grow beyond measure, in the place of the older ones of the same pages.
+static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uint8_t *bytes)
+{
+	struct precopy *const precopy = pass->precopy;
+	int ret = 0;
+
+	while (start < end && ret == 0) {
+		const bool in_place = precopy->in_memory ||
+				      precopy->pages.n + pass->fresh->n > MANY_EXTENTS;
+		const struct extent *const old =
+			in_place ? extents_at(&precopy->pages, &pass->at, start) : NULL;
+		const bool again = old && old->start <= start;
+		const uint64_t border = !old ? end : again ? old->end : old->start;
+		const struct extent extent = { .start = start,
+					       .end = border < end ? border : end,
+					       .offset = again ? old->offset + (start - old->start) :
+								 precopy->spool.size,
+					       .spooled = true,
+					       .certain = true };
+		const size_t size = (size_t)(extent.end - start);
+
+		if (!again) {
+			precopy->spool.size += size;
+			ret = extents_add(pass->fresh, &extent);
+		}
+		if (ret == 0)
+			ret = put(pass, extent.offset, bytes, size);
+		bytes += size;
+		start = extent.end;
+	}
+	return ret;
+}
+
+// The bytes of so many ranges lie one behind the other in the buffer.
 static int keep(struct pass *pass, const struct iovec *ranges, size_t n)
 {
-	struct spool *const spool = &pass->precopy->spool;
-	uint64_t offset = spool->size;
-	size_t size = 0;
-
-	for (size_t i = 0; i < n; i++)
-		size += ranges[i].iov_len;
-	int ret = spool_append(spool, pass->buffer, size, pass->err);
+	const uint8_t *bytes = pass->buffer;
+	int ret = 0;
 
 	for (size_t i = 0; i < n && ret == 0; i++) {
 		const uint64_t start = (uint64_t)(uintptr_t)ranges[i].iov_base;
-		const struct extent extent = { .start = start,
-					       .end = start + ranges[i].iov_len,
-					       .offset = offset,
-					       .spooled = true,
-					       .certain = true };
 
-		offset += ranges[i].iov_len;
-		ret = extents_add(&pass->fresh, &extent);
+		ret = keep_range(pass, start, start + ranges[i].iov_len, bytes);
+		bytes += ranges[i].iov_len;
 	}
+	const uint64_t size = (uint64_t)(bytes - pass->buffer);
+
 	pass->bytes += size;
 	pass->job->mem.bytes_read += size;
-	return ret;
+	return ret < 0 ? ret : write_put(pass);
 }
 
 static int flush(struct pass *pass)
@@ -181,16 +240,27 @@ static int pass_over(struct pass *pass, struct arena *scratch)
 {
 	struct precopy *const precopy = pass->precopy;
 	const struct extents none = { 0 };
-	struct extents pages = { .arena = &pass->job->arena };
-	int ret = precopy->passes ? copy_again(pass, scratch) : copy_first(pass);
+	struct extents fresh = { .arena = scratch };
+	int ret;
 
+	if (precopy->passes == 0) {
+		pass->fresh = &precopy->pages;
+		ret = copy_first(pass);
+	} else {
+		pass->fresh = &fresh;
+		ret = copy_again(pass, scratch);
+	}
 	if (ret == 0)
 		ret = flush(pass);
-	if (ret == 0)
-		ret = extents_overlay(&precopy->pages, &pass->fresh, &none, &pages);
-	if (ret == 0)
-		precopy->pages = pages;
-	return ret;
+	if (ret < 0 || fresh.n == 0)
+		return ret;
+	// Two lists take turns, since what is taken from the arena is not given back.
+	const struct extents pages = precopy->pages;
+
+	precopy->pages = precopy->spare;
+	precopy->spare = pages;
+	precopy->pages.n = 0;
+	return extents_overlay(&precopy->spare, &fresh, &none, &precopy->pages);
 }
 
 struct passes {
@@ -219,7 +289,6 @@ static int make_pass(void *arg)
 		*pass = (struct pass){ .job = passes->job,
 				       .precopy = precopy,
 				       .err = passes->err,
-				       .fresh = { .arena = &scratch },
 				       .buffer = arena_alloc(&scratch, PIECE) };
 		ret = pass->buffer ? pass_over(pass, &scratch) : -ENOMEM;
 		precopy->passes++;
@@ -258,12 +327,17 @@ int precopy_begin(struct job *job, struct coresnap_error *err)
 	struct precopy *const precopy = &job->precopy;
 	struct passes passes = { .job = job, .err = err };
 
-	precopy->pages.arena = precopy->holes.arena = &job->arena;
+	precopy->pages.arena = precopy->spare.arena = precopy->holes.arena = &job->arena;
 	precopy->track.arena = &job->arena;
 	precopy->track.target = &job->target;
 	precopy->track.self = job->first_tid != 0;
 	precopy->track.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
-	int ret = spool_open(&precopy->spool, &job->sink, job->estimate.kept, err);
+	// Half of the budget is for what the pause copies. A file of a disk costs as much time as the
+	// core itself.
+	precopy->in_memory = job->sink.kind != CORESNAP_TO_MEMORY &&
+			     job->estimate.kept <= job->estimate.budget / 2;
+	int ret = spool_open(&precopy->spool, &job->sink, job->estimate.kept,
+			     precopy->in_memory || job->sink.kind == CORESNAP_TO_MEMORY, err);
 
 	if (ret == 0)
 		ret = track_open(&precopy->track, err);

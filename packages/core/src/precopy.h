@@ -27,10 +27,12 @@ struct precopy {
 	struct track track;
 	struct spool spool;
 	struct extents pages; // in the spool, each with its newest bytes
+	struct extents spare; // an older list, whose memory the next one takes
 	struct extents holes; // of these, what the pause found gone
 	uint64_t rest;        // bytes that the last pass brought
 	unsigned int passes;
 	bool enough; // one more would not bring much less
+	bool in_memory; // where the spool is; it counts for the stage budget
 	bool ready; // the passes were made
 };
 

@@ -119,8 +119,9 @@ int precopy_end(struct job *job, struct coresnap_error *err)
 	if (ret < 0)
 		return ret;
 	const uint64_t size = mem_size(mem, 0) + tags_size(mem, &job->snapshot);
+	const uint64_t spooled = job->precopy.in_memory ? job->precopy.spool.size : 0;
 
-	if (size > job->estimate.budget) {
+	if (size + spooled > job->estimate.budget) {
 		error_remedy(err, "Raise the stage budget, or use the method fork or stop");
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
 				 "%s that were written at the last, or are shared, do not fit the "
@@ -140,8 +141,7 @@ static uint64_t bytes_in(const struct extents *extents, size_t *at, uint64_t sta
 {
 	uint64_t bytes = 0;
 
-	while (*at < extents->n && extents->list[*at].end <= start)
-		++*at;
+	(void)extents_at(extents, at, start);
 	for (size_t i = *at; i < extents->n && extents->list[i].start < end; i++)
 		bytes += extents->list[i].end - extents->list[i].start;
 	return bytes;
@@ -162,14 +162,11 @@ static int keep_mapped(const struct job *job, const struct extents *all, struct 
 
 int precopy_settle(struct job *job, struct coresnap_error *err)
 {
-	const struct extents none = { 0 };
 	const struct extents late = { .list = job->mem.list, .n = job->mem.n };
-	struct extents rest = { .arena = &job->arena }, all = rest, kept = rest;
+	struct extents all = { .arena = &job->arena }, kept = all;
 	size_t at = 0;
-	int ret = extents_overlay(&job->precopy.pages, &none, &job->precopy.holes, &rest);
+	int ret = extents_overlay(&job->precopy.pages, &late, &job->precopy.holes, &all);
 
-	if (ret == 0)
-		ret = extents_overlay(&rest, &late, &none, &all);
 	if (ret < 0)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM, "no memory to list the pages");
 	for (size_t i = 0; i < job->snapshot.maps.n; i++) {

@@ -52,21 +52,23 @@ static int open_in(int dir, const char *path)
 	return fd >= 0 || under < 0 ? fd : open_named(under);
 }
 
-int spool_open(struct spool *spool, const struct sink *sink, uint64_t need,
+static int open_where(const struct sink *sink, bool in_memory)
+{
+	if (in_memory)
+		return open_in_memory();
+	return sink->dir_fd >= 0 ? open_in(sink->dir_fd, ".") : open_in(AT_FDCWD, "/var/tmp");
+}
+
+int spool_open(struct spool *spool, const struct sink *sink, uint64_t need, bool in_memory,
 	       struct coresnap_error *err)
 {
 	struct statfs64 fs;
 
 	*spool = SPOOL_NONE;
-	if (sink->kind == CORESNAP_TO_MEMORY)
-		spool->fd = open_in_memory();
-	else if (sink->dir_fd >= 0)
-		spool->fd = open_in(sink->dir_fd, ".");
-	else
-		spool->fd = open_in(AT_FDCWD, "/var/tmp");
+	spool->fd = open_where(sink, in_memory);
 	if (spool->fd < 0)
 		return fail(err, spool->fd, "no temporary file");
-	if (sink->dir_fd >= 0)
+	if (sink->dir_fd >= 0 && !in_memory)
 		need *= 2;
 	if (sys_fstatfs(spool->fd, &fs) < 0 || fs.f_blocks == 0 ||
 	    need / (uint64_t)fs.f_bsize < fs.f_bavail)
@@ -76,11 +78,12 @@ int spool_open(struct spool *spool, const struct sink *sink, uint64_t need,
 				  "for the time of the dump");
 }
 
-int spool_append(struct spool *spool, const void *bytes, size_t size, struct coresnap_error *err)
+int spool_write(const struct spool *spool, uint64_t offset, const void *bytes, size_t size,
+		struct coresnap_error *err)
 {
 	for (size_t done = 0; done < size;) {
 		const ssize_t n = sys_pwrite(spool->fd, (const char *)bytes + done, size - done,
-					     spool->size);
+					     offset + done);
 
 		if (n <= 0)
 			return fail(err, n ? (int)n : -EIO,
@@ -88,7 +91,6 @@ int spool_append(struct spool *spool, const void *bytes, size_t size, struct cor
 				    "file" :
 						   "writing the temporary file");
 		done += (size_t)n;
-		spool->size += (uint64_t)n;
 	}
 	return 0;
 }

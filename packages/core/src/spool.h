@@ -3,6 +3,7 @@
 #ifndef CORESNAP_SPOOL_H
 #define CORESNAP_SPOOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,14 +17,14 @@ struct spool {
 
 #define SPOOL_NONE ((struct spool){ .fd = -1 })
 
-// Makes it where there is room for @need bytes and, on the same file system, for a core of as many:
-// in the directory of the core, or in memory for a core in memory, or in /var/tmp.
-int must_check spool_open(struct spool *spool, const struct sink *sink, uint64_t need,
+// Makes it in memory, or where there is room for @need bytes and, on the same file system, for a core
+// of as many: in the directory of the core, or in /var/tmp.
+int must_check spool_open(struct spool *spool, const struct sink *sink, uint64_t need, bool in_memory,
 			  struct coresnap_error *err);
 
-// Appends bytes. Their offset is what size was before.
-int must_check spool_append(struct spool *spool, const void *bytes, size_t size,
-			    struct coresnap_error *err);
+// Writes bytes to a place that is its user's choice, as is size.
+int must_check spool_write(const struct spool *spool, uint64_t offset, const void *bytes, size_t size,
+			   struct coresnap_error *err);
 
 // Idempotent; the bytes are gone.
 void spool_close(struct spool *spool);
