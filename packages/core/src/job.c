@@ -65,6 +65,7 @@ static int begin_core(struct job *job)
 		.max_size = options->keep == CORESNAP_KEEP_SMALL ? options->max_size : 0,
 	};
 
+	precopy_join(&job->precopy, &job->snapshot.maps, job->snapshot.flags);
 	account_maps(job);
 	const int ret = plan_build(&job->plan, &job->snapshot, &wishes, &job->error);
 

@@ -190,19 +190,38 @@ static bool bits_suffice(const struct mapping *m)
 	return !mapping_has_file(m) && (m->end - m->start) / 8 <= m->anonymous + (64u << 20);
 }
 
+// Where the watching of a mapping ends. The kernel makes one mapping of two neighbours that are alike,
+// but not of memory that is watched and memory that is not; and once both have pages, it never would
+// again (is_mergeable_anon_vma() in mm/vma.c). So the last page of the heap is left alone, for what
+// brk(2) adds to merge with; the stop copies it. Not of other memory: mremap(2) fails on a part of a
+// mapping and its neighbour. Nor is a huge page split for it.
+static uint64_t watched_end(const struct mapping *m)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), huge = page * page / 8;
+
+	if (!mapping_named(m, "[heap]") || (m->huge && m->end % huge == 0))
+		return m->end;
+	return m->end - page;
+}
+
 static int copy_mapping(struct pass *pass, const struct mapping *m)
 {
 	struct track *const track = &pass->precopy->track;
+	const uint64_t start = m->start;
+	uint64_t end = m->end;
 
 	if (!trackable(pass->job, m) || (track->kind == TRACK_SOFT_DIRTY && !bits_suffice(m)))
 		return 0;
 	// What cannot be watched is copied in the stop.
-	if (!track_watches(track, m->start, m->end) && track_watch(track, m->start, m->end) < 0)
-		return 0;
-	const int ret = track_take(track, m->start, m->end, add_range, pass);
+	if (!track_watches(track, start, end)) {
+		end = watched_end(m);
+		if (start == end || track_watch(track, start, end) < 0)
+			return 0;
+	}
+	const int ret = track_take(track, start, end, add_range, pass);
 
 	if (ret < 0 && !pass->err->code)
-		track_lose(track, m->start, m->end); // it went away while we looked
+		track_lose(track, start, end); // it went away while we looked
 	return pass->err->code ? ret : 0;
 }
 
@@ -213,9 +232,18 @@ static int copy_first(struct pass *pass)
 	int ret = 0;
 
 	snapmaps_select_ahead(what, &pass->job->target);
+	pass->precopy->before = what->ahead;
 	for (size_t i = 0; i < what->ahead.n && ret == 0; i++)
 		ret = copy_mapping(pass, &what->ahead.list[i]);
 	return ret;
+}
+
+// Is it worth watching what has appeared? Other memory grows into reserved addresses, and would be
+// parted from what is there.
+static bool is_large(const struct mapping *m)
+{
+	return !mapping_has_file(m) && m->dump_size >= PIECE &&
+	       (m->flags & (MAPPING_READ | MAPPING_WRITE | MAPPING_EXEC));
 }
 
 // Of a later one: what is watched, and memory that has appeared. That may turn out not to be kept.
@@ -229,8 +257,7 @@ static int copy_again(struct pass *pass, struct arena *scratch)
 		struct mapping *const m = &maps.list[i];
 
 		m->dump_size = m->end - m->start;
-		if (track_watches(track, m->start, m->end) ||
-		    (!mapping_has_file(m) && m->dump_size >= PIECE))
+		if (track_watches(track, m->start, m->end) || is_large(m))
 			ret = copy_mapping(pass, m);
 	}
 	return ret;

@@ -28,6 +28,7 @@ struct precopy {
 	struct spool spool;
 	struct extents pages; // in the spool, each with its newest bytes
 	struct extents spare; // an older list, whose memory the next one takes
+	struct maps before;   // the mappings that there were when the watching began
 	struct extents holes; // of these, what the pause found gone
 	uint64_t rest;        // bytes that the last pass brought
 	unsigned int passes;
@@ -51,6 +52,11 @@ int must_check precopy_end(struct job *job, struct coresnap_error *err);
 
 // After the thaw: the extents of all of it into job->mem.
 int must_check precopy_settle(struct job *job, struct coresnap_error *err);
+
+// Mappings that only our watching keeps apart become one, as the kernel would have it: neighbours that
+// are alike, of which one has come since. Of a process that was forked and called no execve(2) since,
+// it would not; whose flags (PF_*) tell.
+void precopy_join(const struct precopy *precopy, struct maps *maps, uint32_t flags);
 
 // Ends the tracking. Idempotent.
 void precopy_untrack(struct precopy *precopy);

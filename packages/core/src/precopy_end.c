@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // The last pass, over a stopped target, and what follows.
+#include <string.h>
+
 #include "allowance.h"
 #include "cleanup.h"
 #include "job.h"
@@ -185,4 +187,61 @@ int precopy_settle(struct job *job, struct coresnap_error *err)
 	job->mem.cap = kept.cap;
 	job->mem.spool_fd = job->precopy.spool.fd;
 	return 0;
+}
+
+// include/linux/sched.h. What a fork has handed down is never merged with what comes next to it
+// (vma_is_fork_child() in mm/vma.c), and cannot be told from what came later.
+#define FORKED_WITHOUT_EXEC 0x40u
+
+static bool alike(const struct mapping *a, const struct mapping *b)
+{
+	return a->end == b->start && !mapping_has_file(a) && !mapping_has_file(b) &&
+	       a->flags == b->flags && a->name_len == b->name_len &&
+	       (a->name_len == 0 || memcmp(a->name, b->name, a->name_len) == 0);
+}
+
+// Were there two that are alike, before we came?
+static bool parted(const struct maps *before, uint64_t address)
+{
+	size_t low = 0, high = before->n;
+
+	while (low < high) {
+		const size_t middle = low + (high - low) / 2;
+
+		if (before->list[middle].start < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low > 0 && low < before->n && before->list[low].start == address &&
+	       alike(&before->list[low - 1], &before->list[low]);
+}
+
+void precopy_join(const struct precopy *precopy, struct maps *maps, uint32_t flags)
+{
+	struct mapping *last = NULL;
+	size_t kept = 0;
+
+	if (flags & FORKED_WITHOUT_EXEC)
+		return;
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct mapping m = maps->list[i];
+
+		if (!last || !alike(last, &m) || !track_meets(&precopy->track, m.start) ||
+		    parted(&precopy->before, m.start)) {
+			last = &maps->list[kept++];
+			*last = m;
+			continue;
+		}
+		last->end = m.end;
+		last->anonymous += m.anonymous;
+		last->resident += m.resident;
+		last->huge += m.huge;
+		// A page that was written in either makes the kernel keep all.
+		if (last->dump_size || m.dump_size) {
+			last->dump_size = last->end - last->start;
+			last->skip_reason = -1;
+		}
+	}
+	maps->n = kept;
 }

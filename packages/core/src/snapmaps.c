@@ -139,8 +139,9 @@ static const struct mapping *find_same(const struct maps *list, size_t *at, cons
 	return *at < list->n && same_mapping(&list->list[*at], m) ? &list->list[*at] : NULL;
 }
 
-// The mapping of a copy's ascending list that the target's became. It may be larger: the page that
-// was injected before the fork can have merged with it, and through that with the next one.
+// The mapping of a later ascending list, of the target or of its copy, that one became. It may be
+// larger: the page that was injected before the fork can have merged with it, and through that with
+// the next one; or it has grown.
 static const struct mapping *find_covering(const struct maps *list, size_t *at,
 					   const struct mapping *m)
 {
@@ -287,7 +288,7 @@ int snapmaps_select_new(struct snapshot *s, const struct target *target, struct 
 		return ret;
 	for (size_t i = 0; i < s->maps.n; i++) {
 		struct mapping *m = &s->maps.list[i];
-		const struct mapping *same = find_same(&now, &at, m);
+		const struct mapping *same = find_covering(&now, &at, m);
 		const uint64_t anonymous = m->anonymous;
 
 		if (!(m->flags & MAPPING_NEW))

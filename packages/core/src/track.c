@@ -102,6 +102,14 @@ bool track_watches(const struct track *track, uint64_t start, uint64_t end)
 	return at >= end;
 }
 
+bool track_meets(const struct track *track, uint64_t address)
+{
+	const size_t at = find_area(track, address);
+
+	return (at < track->n && track->areas[at].start == address) ||
+	       (at > 0 && track->areas[at - 1].end == address);
+}
+
 void track_lose(struct track *track, uint64_t start, uint64_t end)
 {
 	for (size_t i = find_area(track, start); i < track->n && track->areas[i].start < end; i++)
@@ -127,5 +135,4 @@ void track_close(struct track *track)
 	guard_close(&track->uffd);
 	guard_close(&track->pagemap);
 	track->kind = TRACK_NONE;
-	track->n = 0;
 }

@@ -109,6 +109,7 @@ PROGRAMS = {
         Program(name="direct", sources=(C_PROGRAMS / "direct.c",)),
         Program(name="world", sources=(C_PROGRAMS / "world.c",)),
         Program(name="writers", sources=(C_PROGRAMS / "writers.c",)),
+        Program(name="growers", sources=(C_PROGRAMS / "growers.c",)),
         # Its coroutine's stack has no room for the loader, which binds calls at their first use.
         Program(name="hard", sources=(C_PROGRAMS / "hard.c",), flags=("-Wl,-z,now",)),
         Program(name="hostile", sources=(C_PROGRAMS / "hostile.c",), native_only=True),
