@@ -83,14 +83,19 @@ class Client:
 
 
 def _dump_during(
-    client: Client, pids: Iterable[int], method: coresnap.Method, core: Path, tally: Tally
+    client: Client,
+    pids: Iterable[int],
+    method: coresnap.Method,
+    core: Path,
+    tally: Tally,
+    nice: int | None,
 ) -> None:
     """Dump one process after the other until the client has ended; later dumps do not count."""
     for pid in pids:
         if not client.is_at_work():
             return
         try:
-            result = coresnap.dump(pid, core, method=method, force=True)
+            result = coresnap.dump(pid, core, method=method, force=True, nice=nice)
         except (coresnap.NoProcess, coresnap.TargetGone):
             # One that serves a single client ends with it, and at no other time.
             client.process.wait(DEADLINE / 10)
@@ -147,12 +152,20 @@ def _check_undisturbed(server: Server) -> None:
         assert time.monotonic() < end, f"{server.name}: a dump left something behind"
 
 
-def _run_dumped(server: Server, method: coresnap.Method, scene: Scene, tally: Tally) -> None:
+def run_dumped(
+    server: Server,
+    method: coresnap.Method,
+    scene: Scene,
+    tally: Tally,
+    *,
+    seconds: int = REAL_SECONDS,
+    nice: int | None = None,
+) -> None:
     """One run of the load, with dumps."""
     begin = time.monotonic()
-    client = Client(server.load, REAL_SECONDS, scene.directory)
+    client = Client(server.load, seconds, scene.directory)
     try:
-        _dump_during(client, _in_turn(server.targets), method, scene.core, tally)
+        _dump_during(client, _in_turn(server.targets), method, scene.core, tally, nice)
     finally:
         served = client.finish()
     tally.seconds += time.monotonic() - begin
@@ -198,7 +211,7 @@ def survive(server: Server, scene: Scene, record: Record, check: Callable[[Path]
         assert len(quiet) < ROUNDS, f"{server.name}: too few dumps in {ROUNDS} runs of its load"
         quiet.append(Client(server.load, REAL_SECONDS, scene.directory).finish())
         for method, tally in tallies.items():
-            _run_dumped(server, method, scene, tally)
+            run_dumped(server, method, scene, tally)
             if tally.pauses_ns and method not in checked:
                 check(scene.core)
                 checked.add(method)
