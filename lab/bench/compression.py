@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.measured import table
@@ -34,6 +36,19 @@ sys.stdin.read()
 """
 
 
+@dataclass(frozen=True)
+class Compressed:
+    """A core that was compressed while it was written, and a program that did it later: seconds and
+    bytes; ``whole`` bytes are compressed."""
+
+    name: str
+    whole: int
+    ours: float
+    our_size: int
+    theirs: float
+    their_size: int
+
+
 def _timed(argv: list[str | Path], to: Path) -> tuple[float, int]:
     """Seconds, and bytes that it wrote."""
     with to.open("wb") as file:
@@ -42,27 +57,17 @@ def _timed(argv: list[str | Path], to: Path) -> tuple[float, int]:
         return time.perf_counter() - begin, file.seek(0, 2)
 
 
-def _row(name: str, dump: list[str | Path], plain: Path, packed: Path, rounds: int) -> list[str]:
-    ours, theirs = [], []
-    size = {}
+def _compressed(
+    name: str, dump: list[str | Path], plain: Path, packed: Path, rounds: int
+) -> Iterator[Compressed]:
     for _ in range(rounds):
-        took, size["ours"] = _timed([*dump, "--compress", name], packed)
-        ours.append(took)
-        took, size["theirs"] = _timed([*PAIRS[name], plain], packed)
-        theirs.append(took)
-    whole = plain.stat().st_size
-    fast, other = statistics.median(ours), statistics.median(theirs)
-    return [
-        f"`--compress {name}`",
-        f"{whole / fast / 2**20:.0f} MiB/s, {size['ours'] / whole:.3f}",
-        f"`{' '.join(PAIRS[name])}`",
-        f"{whole / other / 2**20:.0f} MiB/s, {size['theirs'] / whole:.3f}",
-        f"{other / fast:.2f}",
-    ]
+        ours = _timed([*dump, "--compress", name], packed)
+        theirs = _timed([*PAIRS[name], plain], packed)
+        yield Compressed(name, plain.stat().st_size, *ours, *theirs)
 
 
-def table_of(build: Path, directory: Path, mebibytes: int, rounds: int) -> str:
-    """A row for each way to compress."""
+def measure(build: Path, directory: Path, mebibytes: int, rounds: int) -> list[Compressed]:
+    """So many rounds of each way to compress."""
     plain, packed = directory / "core", directory / "packed"
     with subprocess.Popen(
         [sys.executable, "-c", _SUBJECT, str(mebibytes)],
@@ -73,7 +78,30 @@ def table_of(build: Path, directory: Path, mebibytes: int, rounds: int) -> str:
         assert subject.stdout.readline() == b"ready\n"
         dump: list[str | Path] = [build / "coresnap-dump", "-q", "-o", "-", str(subject.pid)]
         _timed(dump, plain)
-        rows = [_row(name, dump, plain, packed, rounds) for name in PAIRS]
+        found = [one for name in PAIRS for one in _compressed(name, dump, plain, packed, rounds)]
         subject.communicate()
+    plain.unlink()
+    packed.unlink()
+    return found
+
+
+def table_of(found: list[Compressed]) -> str:
+    """A row for each way to compress."""
+    rows = []
+    for name in dict.fromkeys(one.name for one in found):
+        those = [one for one in found if one.name == name]
+        whole = those[0].whole
+        ours, theirs = (
+            statistics.median(getattr(one, which) for one in those) for which in ("ours", "theirs")
+        )
+        rows.append(
+            [
+                f"`--compress {name}`",
+                f"{whole / ours / 2**20:.0f} MiB/s, {those[-1].our_size / whole:.3f}",
+                f"`{' '.join(PAIRS[name])}`",
+                f"{whole / theirs / 2**20:.0f} MiB/s, {those[-1].their_size / whole:.3f}",
+                f"{theirs / ours:.2f}",
+            ]
+        )
     head = ["a dump", "speed, size", "a program on the same core", "speed, size", "ratio of speeds"]
     return table(head, rows)

@@ -3,177 +3,344 @@
 
 from __future__ import annotations
 
-import os
+import json
+import re
 import resource
 import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from lab.bench.cells import GCORE, KERNEL, OURS, Cell
 from lab.host import build
 from lab.inside import livefile
 from lab.inside.livepause import ask
 from lab.inside.system import why_no_core
-from lab.measured import ms, spread, table
+from lab.measured import spread, table
 
-DEADLINE = 600.0
-# Threads, and the part of the memory that the benchmark was given.
-SIZES = ((2, 1 / 4), (50, 1), (500, 1))
-# What fork is allowed: so much of a bare fork, and ns for each thread.
-FORKS = 1.3
-PER_THREAD = 40_000
+BARE_FORK, PLAIN_WRITE = "bare fork", "plain write"
+HERE = Path(__file__).resolve().parent
+DEADLINE = 900.0
+LEAST_ROUNDS = 3
+LONG = 45.0
+"""Seconds after which a cell has no more rounds than those."""
+TOO_LONG = 180.0
+"""Seconds after which it has not even those: a slow disk must not make an hour of a run."""
+UNDISTURBED = 0.25
+"""Seconds in which it is seen what the process does when nobody dumps it."""
+EVER = 10**15  # ns
 _PIECE = bytes(1 << 20)
 _UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """One dump. Times in ns; ``felt`` is the longest that a thread of the process did not get on,
-    ``memory`` the most that the dumper had resident, in bytes. ``fork`` and ``write`` are what a
-    fork() of the process itself and a write(2) of as many bytes took at the same time."""
+    """One dump, or what it is compared with. Times in ns, memory in bytes, 0 for what is not known.
 
-    method: str
+    ``pause`` is the result's, ``felt`` the longest that the thread that looks did not get on,
+    ``waited`` the longest that mmap() or munmap() took; ``memory`` is the most that the dumper had
+    resident. ``worked`` is how much got done a second, as a part of what was before; ``tracked``
+    the same while writes were tracked; ``paced`` the MB/s that were written to.
+
+    A bare fork is one that the process itself made (``felt``), a plain write one of as many bytes
+    as a core of it has (``wall``).
+    """
+
+    way: str
     threads: int
     mebibytes: int
-    felt: int
-    wall: int
-    size: int
-    memory: int
-    fork: int
-    write: int
+    rate: int
+    huge: bool
+    round: int
+    pause: int = 0
+    felt: int = 0
+    waited: int = 0
+    wall: int = 0
+    size: int = 0
+    memory: int = 0
+    worked: float = 0.0
+    tracked: float = 0.0
+    paced: float = 0.0
+
+    @property
+    def stood(self) -> int:
+        """How long the process stood still: as the dumper says, or else as a thread felt it."""
+        return self.pause or self.felt
 
 
-def _run(argv: Sequence[str | Path]) -> tuple[int, int]:
-    """ns until its end, and its memory, or that of a child of its."""
-    begin = time.perf_counter_ns()
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    took = time.perf_counter_ns() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, list(map(str, argv)))
-    return took, usage.ru_maxrss * 1024
+@dataclass
+class Found:
+    """Of a series of cells: what was taken, and what could not be, with the reason."""
+
+    taken: list[Taken] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
-def _write(to: Path, size: int) -> int:
-    """ns that a plain write of so many bytes takes."""
+class NotMeasured(Exception):
+    """This way does not go here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The programs of a benchmark."""
+
+    dump: Path
+    gaps: Path
+    spent: Path
+
+    @classmethod
+    def built(cls, dump: Path, directory: Path) -> Tools:
+        """Compile those that are the lab's own."""
+        spent = build.compile_program(HERE / "spent.c", directory, static=True)
+        return cls(dump, build.helper("gaps", directory), spent)
+
+    def run(self, argv: Sequence[str | Path]) -> tuple[str, dict[str, int]]:
+        """What the program printed; ns until its end, and its memory."""
+        done = subprocess.run([self.spent, *argv], capture_output=True, text=True, timeout=DEADLINE)
+        if done.returncode:
+            said = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
+            raise NotMeasured(f"{Path(argv[0]).name}: {said}")
+        *lines, spent = done.stdout.splitlines()
+        wall, kibibytes = map(int, spent.split())
+        return "\n".join(lines), {"wall": wall, "memory": kibibytes * 1024}
+
+
+def _write(to: Path, size: int) -> dict[str, Any]:
+    """A plain write of so many bytes."""
     begin = time.perf_counter_ns()
     with to.open("wb", buffering=0) as file:
         for left in range(size, 0, -len(_PIECE)):
             file.write(_PIECE[:left])
     took = time.perf_counter_ns() - begin
     to.unlink()
-    return took
+    return {"wall": took, "size": size}
 
 
-def _by_us(
-    subject: subprocess.Popen[bytes], dump: Path, method: str, core: Path
-) -> tuple[int, int]:
-    return _run([dump, "-q", "--method", method, "-o", core, str(subject.pid)])
+class Subject:
+    """A process of gaps.c, and what it does while nobody dumps it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], tools: Tools) -> None:
+        self.process = process
+        self.pid = process.pid
+        self._tools = tools
+        ask(process, b"r")
+        time.sleep(UNDISTURBED)  # what is measured is what it does meanwhile
+        time_, looks, _ = ask(process, b"a%d" % EVER)
+        self._looks = looks / time_
+
+    def _ours(self, way: str, core: Path) -> dict[str, Any]:
+        options = ("--json", "-m", way, "-o", core)
+        said, spent = self._tools.run([self._tools.dump, *options, str(self.pid)])
+        told = json.loads(said)
+        ahead = told["phase_ns"]["ahead"]
+        time_, looks, _ = ask(self.process, b"a%d" % ahead) if ahead else (0, 0, 0)
+        # That it begins some ms later hardly counts. With little memory it is shorter than a tick.
+        tracked = looks / time_ / self._looks if time_ else 0.0
+        return {**spent, "pause": told["pause_ns"], "tracked": tracked}
+
+    def _gcore(self, core: Path) -> dict[str, Any]:
+        _, spent = self._tools.run(["gcore", "-o", core, str(self.pid)])
+        core.with_name(f"{core.name}.{self.pid}").rename(core)
+        return spent
+
+    def dump(self, way: str, core: Path) -> dict[str, Any]:
+        """Members of Taken. Raises NotMeasured."""
+        ask(self.process, b"r")
+        spent = self._gcore(core) if way == GCORE else self._ours(way, core)
+        time_, looks, pages = ask(self.process, b"a%d" % spent["wall"])
+        felt, waited, *_ = ask(self.process, b"m")
+        return {
+            **spent,
+            "felt": felt,
+            "waited": waited,
+            "worked": looks / time_ / self._looks if time_ else 0.0,
+            "paced": pages * 4096e3 / time_ if time_ else 0.0,
+            "size": core.stat().st_size,
+        }
+
+    def fork(self) -> dict[str, Any]:
+        """By itself, of a child that ends at once; the first one warms up."""
+        ask(self.process, b"f")
+        return {"felt": ask(self.process, b"f")[0]}
+
+    def die(self, core: Path) -> dict[str, Any]:
+        """The kernel dumps it. It needs no memory of its own to speak of."""
+        begin = time.perf_counter_ns()
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait(timeout=DEADLINE)
+        took = time.perf_counter_ns() - begin
+        (made,) = core.parent.glob("core*")
+        made.rename(core)
+        return {"felt": took, "wall": took, "size": core.stat().st_size}
+
+    def is_huge(self) -> bool:
+        """Is half of its memory, or more, in huge pages?"""
+        told = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        kibibytes = dict(re.findall(r"^(\w+):\s+(\d+)", told, re.MULTILINE))
+        return int(kibibytes["AnonHugePages"]) * 2 >= int(kibibytes["Anonymous"])
 
 
-def _by_gcore(subject: subprocess.Popen[bytes], core: Path) -> tuple[int, int]:
-    pid = str(subject.pid)
-    taken = _run(["gcore", "-o", core, pid])
-    core.with_name(f"{core.name}.{pid}").rename(core)
-    return taken
+class Measurement:
+    """The rounds of a cell."""
 
+    def __init__(self, cell: Cell, tools: Tools, directory: Path, found: Found) -> None:
+        self._cell = cell
+        self._tools = tools
+        self._directory = directory
+        self._core = directory / "the.core"
+        self._found = found
+        self._ways = list(cell.ways)
+        if KERNEL in self._ways and (why := why_no_core()):
+            self._miss(KERNEL, why)
 
-def _by_kernel(subject: subprocess.Popen[bytes], core: Path) -> tuple[int, int]:
-    """The process dies of it. The kernel needs no memory of its own to speak of."""
-    begin = time.perf_counter_ns()
-    subject.send_signal(signal.SIGABRT)
-    subject.wait(timeout=DEADLINE)
-    took = time.perf_counter_ns() - begin
-    (made,) = core.parent.glob("core*")
-    made.rename(core)
-    return took, 0
+    def _miss(self, way: str, why: str) -> None:
+        cell = self._cell
+        pages = "huge pages" if cell.huge else "4 KiB pages"
+        what = f"{cell.mebibytes} MiB in {pages}, {cell.threads} threads, {cell.rate} MB/s"
+        self._found.missing.append(f"{way} of {what}: {why}")
+        self._ways.remove(way)
 
-
-def _dumps(
-    subject: subprocess.Popen[bytes], dump: Path, core: Path
-) -> Iterator[tuple[str, int, int, int]]:
-    """Method, ns felt, ns until its end, bytes of the dumper; the core is there meanwhile."""
-    for method in ("fork", "stop", "gcore"):
-        ask(subject, b"r")
-        if method == "gcore":
-            wall, memory = _by_gcore(subject, core)
+    def _take(self, way: str, round_: int, measured: Callable[[], dict[str, Any]]) -> None:
+        cell = self._cell
+        try:
+            taken = Taken(
+                way=way,
+                threads=cell.threads,
+                mebibytes=cell.mebibytes,
+                rate=cell.rate,
+                huge=cell.huge,
+                round=round_,
+                **measured(),
+            )
+        except NotMeasured as error:
+            self._miss(way, str(error))
         else:
-            wall, memory = _by_us(subject, dump, method, core)
-        yield method, ask(subject, b"m"), wall, memory
-    if not why_no_core():
-        wall, memory = _by_kernel(subject, core)
-        yield "kernel", wall, wall, memory
+            self._found.taken.append(taken)
+        finally:
+            self._core.unlink(missing_ok=True)
+
+    def _subjects(self, ways: list[str]) -> Iterator[tuple[Subject, list[str]]]:
+        """Who is dumped by whom. Dumps split huge pages, so that each gets a process of its own."""
+        cell = self._cell
+        argv = (
+            *(str(self._tools.gaps), str(cell.threads), str(cell.mebibytes)),
+            *("huge" if cell.huge else "small", str(cell.rate)),
+        )
+        for some in [[way] for way in ways] if cell.huge else [ways]:
+            with livefile.subject(self._directory, core=_UNLIMITED, argv=argv) as process:
+                subject = Subject(process, self._tools)
+                if cell.huge and not subject.is_huge():
+                    for way in ways:
+                        self._miss(way, "it gets no huge pages, see transparent_hugepage/enabled")
+                    return
+                yield subject, some
+
+    def round(self, number: int) -> None:
+        """Each way once, another one first each time; the one of which the process dies last."""
+        alive = [way for way in self._ways if way != KERNEL]
+        first = number % len(alive) if alive else 0
+        for subject, ways in self._subjects(alive[first:] + alive[:first]):
+            for way in ways:
+                self._take(way, number, partial(subject.dump, way, self._core))
+            self._take(BARE_FORK, number, subject.fork)
+            if KERNEL in self._ways:
+                self._take(KERNEL, number, partial(subject.die, self._core))
+        # What is judged by it is beside gcore as well; more would take too long.
+        if GCORE in self._ways and self._cell.rate == 0:
+            size = self._cell.mebibytes << 20
+            self._take(PLAIN_WRITE, number, partial(_write, self._directory / "plain", size))
 
 
-def measure(dump: Path, directory: Path, mebibytes: int, rounds: int) -> list[Taken]:
-    """Each method for each size, by turns."""
-    program = build.helper("gaps", directory)
-    taken = []
-    for threads, part in SIZES:
-        size = max(int(mebibytes * part), 1)
-        for _ in range(rounds):
-            argv = (str(program), str(threads), str(size))
-            with livefile.subject(directory, core=_UNLIMITED, argv=argv) as subject:
-                # The first one warms up the machine.
-                ask(subject, b"f")
-                fork = ask(subject, b"f")
-                made = directory / "the.core"
-                for method, felt, wall, memory in _dumps(subject, dump, made):
-                    bytes_ = made.stat().st_size
-                    made.unlink()
-                    taken.append(
-                        Taken(
-                            method=method,
-                            threads=threads,
-                            mebibytes=size,
-                            felt=felt,
-                            wall=wall,
-                            size=bytes_,
-                            memory=memory,
-                            fork=fork,
-                            write=_write(directory / "plain", bytes_),
-                        )
-                    )
-    return taken
-
-
-def grouped(taken: list[Taken]) -> dict[tuple[int, int, str], list[Taken]]:
-    """By threads, memory and method."""
-    found: dict[tuple[int, int, str], list[Taken]] = {}
-    for one in taken:
-        found.setdefault((one.threads, one.mebibytes, one.method), []).append(one)
+def measure(cells: Sequence[Cell], dump: Path, directory: Path, rounds: int) -> Found:
+    """Each way for each cell, by turns; fewer rounds of what takes long."""
+    tools = Tools.built(dump, directory)
+    found = Found()
+    for cell in cells:
+        measurement = Measurement(cell, tools, directory, found)
+        begin = time.monotonic()
+        for number in range(rounds):
+            enough = LONG if number >= LEAST_ROUNDS else TOO_LONG
+            if time.monotonic() - begin > enough:
+                break
+            measurement.round(number)
     return found
 
 
-def table_of(taken: list[Taken]) -> str:
-    """A row for each size and method."""
+Key = tuple[int, int, int, bool, str]
+
+
+def grouped(taken: Sequence[Taken]) -> dict[Key, list[Taken]]:
+    """By threads, memory, rate, pages and way, in the order of their cells."""
+    found: dict[Key, list[Taken]] = {}
+    for one in taken:
+        key = (one.threads, one.mebibytes, one.rate, one.huge, one.way)
+        found.setdefault(key, []).append(one)
+    return found
+
+
+_ORDER = (*OURS, GCORE, KERNEL, BARE_FORK, PLAIN_WRITE)
+
+
+def _times(those: list[Taken], which: str) -> str:
+    times = [getattr(one, which) for one in those]
+    return spread(times) if any(times) else ""
+
+
+def _part(those: list[Taken], which: str, digits: int = 2) -> str:
+    value = statistics.median(getattr(one, which) for one in those)
+    return f"{value:.{digits}f}" if value else ""
+
+
+def table_of(found: Found) -> str:
+    """A row for each cell and way, and a line for each that could not be measured."""
     rows = []
-    for (threads, mebibytes, method), those in grouped(taken).items():
-        fork = statistics.median(one.fork for one in those)
-        allowed = FORKS * fork + PER_THREAD * threads
-        felt = statistics.median(one.felt for one in those)
-        speed = statistics.median(one.write / one.wall for one in those)
-        rows.append(
-            [
-                str(threads),
-                f"{mebibytes} MiB",
-                method,
-                "all of it" if method == "kernel" else spread([one.felt for one in those]),
-                f"{felt / allowed:.2f} of {ms(allowed)}" if method == "fork" else "",
-                spread([one.wall for one in those]),
-                f"{speed:.2f}",
-                f"{max(one.memory for one in those) / 2**20:.0f} MiB" if those[0].memory else "",
-            ]
-        )
-    head = ["threads", "memory", "dump", "felt by a thread: ms", "of what is allowed",
-            "all of the dump: ms", "speed, of a plain write", "dumper's memory"]  # fmt: skip
-    return table(head, rows)
+    cells: dict[tuple[int, int, int, bool], dict[str, list[Taken]]] = {}
+    for (*cell, way), those in grouped(found.taken).items():
+        cells.setdefault(tuple(cell), {})[way] = those  # type: ignore[arg-type]
+    for (threads, mebibytes, rate, huge), ways in cells.items():
+        for way in sorted(ways, key=_ORDER.index):
+            those = ways[way]
+            memory = max(one.memory for one in those) / 2**20
+            rows.append(
+                [
+                    f"{mebibytes} MiB{', huge pages' if huge else ''}",
+                    str(threads),
+                    str(rate),
+                    way,
+                    *(_times(those, which) for which in ("pause", "felt", "wall")),
+                    f"{memory:.0f} MiB" if memory else "",
+                    _part(those, "worked"),
+                    _part(those, "tracked"),
+                    _part(those, "paced", 0) if rate else "",
+                    _times(those, "waited"),
+                    str(len(those)),
+                ]
+            )
+    head = ["memory", "threads", "MB/s", "dump", "pause: ms", "felt by a thread: ms",
+            "all of it: ms", "dumper's memory", "work done meanwhile", "while tracked",
+            "MB/s kept up", "longest mmap: ms", "rounds"]  # fmt: skip
+    lines = [table(head, rows)] if rows else []
+    lines += [f"Not measured: {why}." for why in found.missing]
+    return "\n\n".join(lines)
 
 
-def to_json(taken: list[Taken]) -> list[dict[str, object]]:
-    """Every dump, for docs/results."""
-    return [asdict(one) for one in taken]
+_DEFAULTS = {each.name: each.default for each in fields(Taken)}
+
+
+def to_json(found: Found) -> dict[str, Any]:
+    """For docs/results; what is not known is left out."""
+    taken = [
+        {name: value for name, value in asdict(one).items() if value != _DEFAULTS[name]}
+        for one in found.taken
+    ]
+    return {"taken": taken, "missing": found.missing}
+
+
+def from_json(told: dict[str, Any]) -> Found:
+    """What to_json() made it of."""
+    return Found([Taken(**one) for one in told["taken"]], list(told["missing"]))

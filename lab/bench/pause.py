@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import statistics
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.measured import ms, spread, table
@@ -16,6 +17,18 @@ THREADS = (2, 50, 200)
 # As coredumper's users know it: a fork, and for each thread to be stopped and read.
 FORKS = 1.3
 PER_THREAD = 40_000  # ns
+_TIMES = ("fork", "pause", "felt")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A core that was opened, and a bare fork just before. Times in ns."""
+
+    threads: int
+    mebibytes: int
+    fork: int
+    pause: int
+    felt: int
 
 
 def _program(build: Path, to: Path) -> Path:
@@ -43,19 +56,28 @@ def _rounds(program: Path, threads: int, mebibytes: int, rounds: int) -> list[li
     return [list(map(int, line.split())) for line in done.stdout.splitlines()[1:]]
 
 
-def table_of(build: Path, directory: Path, mebibytes: int, rounds: int) -> str:
-    """A row for each number of threads."""
+def measure(build: Path, directory: Path, mebibytes: int, rounds: int) -> list[Opened]:
+    """So many rounds for each number of threads."""
     program = _program(build, directory)
+    return [
+        Opened(threads, mebibytes, *one)
+        for threads in THREADS
+        for one in _rounds(program, threads, mebibytes, rounds)
+    ]
+
+
+def table_of(opened: list[Opened]) -> str:
+    """A row for each number of threads."""
     rows = []
-    for threads in THREADS:
-        forks, pauses, felt = zip(*_rounds(program, threads, mebibytes, rounds), strict=True)
-        allowed = FORKS * statistics.median(forks) + PER_THREAD * threads
-        reached = statistics.median(pauses) / allowed
+    for threads in dict.fromkeys(one.threads for one in opened):
+        those = [one for one in opened if one.threads == threads]
+        allowed = FORKS * statistics.median(one.fork for one in those) + PER_THREAD * threads
+        reached = statistics.median(one.pause for one in those) / allowed
         rows.append(
             [
                 str(threads),
-                f"{mebibytes} MiB",
-                *(spread(values) for values in (forks, pauses, felt)),
+                f"{those[0].mebibytes} MiB",
+                *(spread([getattr(one, which) for one in those]) for which in _TIMES),
                 ms(allowed),
                 f"{reached:.2f}",
             ]

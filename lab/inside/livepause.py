@@ -12,11 +12,11 @@ GAPS = Path("/run/gaps")
 """Where the host puts gaps.c's program."""
 
 
-def ask(process: subprocess.Popen[bytes], command: bytes) -> int:
-    """What gaps.c's program answers to a letter."""
+def ask(process: subprocess.Popen[bytes], command: bytes) -> list[int]:
+    """What gaps.c's program answers to a command."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(command)
-    return int(process.stdout.readline())
+    return list(map(int, process.stdout.readline().split()))
 
 
 def measure(*, threads: int, mebibytes: int, rounds: int) -> dict[str, list[int]]:
@@ -28,9 +28,9 @@ def measure(*, threads: int, mebibytes: int, rounds: int) -> dict[str, list[int]
         subject(where, argv=(str(GAPS), str(threads), str(mebibytes))) as process,
     ):
         for _ in range(rounds):
-            times["fork"].append(ask(process, b"f"))
+            times["fork"] += ask(process, b"f")
             for name, text, said in (("refused", "x", "EINVAL"), ("dump", EMPTY, "ok")):
                 ask(process, b"r")
                 expect(said, attempt(process.pid, text))
-                times[name].append(ask(process, b"m"))
+                times[name].append(ask(process, b"m")[0])
     return times
