@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Memory that grows while it is tracked is one segment of the core, as the kernel would have it; and
-the heap is one mapping afterwards.
+"""Memory that grows while it is tracked is one segment of the core, as the kernel would have it;
+and the heap is one mapping afterwards.
 
 programs/growers.c lets three mappings grow all the time.
 """
