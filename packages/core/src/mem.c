@@ -276,13 +276,13 @@ void mem_reserve(struct mem *mem, uint64_t size)
 }
 
 // Many small extents by one call, as far as that goes. How many were read.
-static size_t read_together(struct mem *mem, size_t from, uint8_t *at)
+static size_t read_together(struct mem *mem, size_t from, size_t until, uint8_t *at)
 {
 	struct iovec ranges[MAX_TOGETHER];
 	uint64_t size = 0;
 	size_t n = 0;
 
-	for (; n < MAX_TOGETHER && from + n < mem->n; n++) {
+	for (; n < MAX_TOGETHER && from + n < until; n++) {
 		const struct extent *const extent = &mem->list[from + n];
 		const uint64_t len = extent->end - extent->start;
 
@@ -332,16 +332,17 @@ static int read_extent(struct mem *mem, struct extent *extent, uint8_t *at,
 	return 0;
 }
 
-static int read_extents(struct mem *mem, size_t from, uint8_t *at, struct coresnap_error *err)
+static int read_extents(struct mem *mem, size_t from, size_t end, uint8_t *at,
+			struct coresnap_error *err)
 {
 	size_t i = from;
 
-	while (i < mem->n) {
+	while (i < end) {
 		int ret = may_go_on(mem, err);
 
 		if (ret < 0)
 			return ret;
-		const size_t n = read_together(mem, i, at);
+		const size_t n = read_together(mem, i, end, at);
 
 		ret = n ? 0 : read_extent(mem, &mem->list[i], at, err);
 
@@ -356,18 +357,26 @@ static int read_extents(struct mem *mem, size_t from, uint8_t *at, struct coresn
 
 int mem_stage(struct mem *mem, size_t from, struct coresnap_error *err)
 {
-	const uint64_t size = mem_size(mem, from);
-	uint8_t *at = mem->stage;
+	uint64_t fits = 0;
+	size_t split = from;
 
-	if (size == 0)
-		return 0;
-	if (size > mem->stage_size)
-		at = size <= SIZE_MAX ? arena_alloc(mem->arena, (size_t)size) : NULL;
-	if (!at)
+	for (; split < mem->n; split++) {
+		fits += mem->list[split].end - mem->list[split].start;
+		if (fits > mem->stage_size)
+			break;
+	}
+	// What was not reserved for.
+	const uint64_t rest = mem_size(mem, split);
+	uint8_t *const more =
+		rest && rest <= SIZE_MAX ? arena_alloc(mem->arena, (size_t)rest) : NULL;
+
+	if (rest && !more)
 		return error_set(err, CORESNAP_E_FAILED, ENOMEM,
 				 "no memory to hold %llu bytes of the target",
-				 (unsigned long long)size);
-	return read_extents(mem, from, at, err);
+				 (unsigned long long)rest);
+	const int ret = read_extents(mem, from, split, mem->stage, err);
+
+	return ret < 0 ? ret : read_extents(mem, split, mem->n, more, err);
 }
 
 static void skip_page(struct mem *mem, const struct extent *extent, uint64_t start, uint64_t end)

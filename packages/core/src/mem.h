@@ -32,7 +32,7 @@ struct mem {
 	void (*untagged)(void *arg, uint64_t start, uint64_t end);
 	void *skip_arg;
 	uint64_t deadline_ns; // when mem_stage() gives up (sys_now_ns()); 0: never
-	const int *cancel; // becomes non-zero when the caller gives up; may be NULL
+	const int *cancel;    // becomes non-zero when the caller gives up; may be NULL
 };
 
 // Which mappings a scan takes: all, those that mapping_unforkable() names, or the others.

@@ -51,8 +51,8 @@ static int write_put(struct pass *pass)
 // What lies one behind the other, in memory as in the spool, is written at once.
 static int put(struct pass *pass, uint64_t offset, const uint8_t *bytes, size_t size)
 {
-	if (pass->put_size && (pass->put_offset + pass->put_size != offset ||
-			       pass->put + pass->put_size != bytes)) {
+	if (pass->put_size &&
+	    (pass->put_offset + pass->put_size != offset || pass->put + pass->put_size != bytes)) {
 		const int ret = write_put(pass);
 
 		if (ret < 0)
@@ -74,18 +74,19 @@ static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uin
 	int ret = 0;
 
 	while (start < end && ret == 0) {
-		const bool in_place = precopy->in_memory ||
-				      precopy->pages.n + pass->fresh->n > MANY_EXTENTS;
+		const bool in_place =
+			precopy->in_memory || precopy->pages.n + pass->fresh->n > MANY_EXTENTS;
 		const struct extent *const old =
 			in_place ? extents_at(&precopy->pages, &pass->at, start) : NULL;
 		const bool again = old && old->start <= start;
 		const uint64_t border = !old ? end : again ? old->end : old->start;
-		const struct extent extent = { .start = start,
-					       .end = border < end ? border : end,
-					       .offset = again ? old->offset + (start - old->start) :
-								 precopy->spool.size,
-					       .spooled = true,
-					       .certain = true };
+		const struct extent extent = {
+			.start = start,
+			.end = border < end ? border : end,
+			.offset = again ? old->offset + (start - old->start) : precopy->spool.size,
+			.spooled = true,
+			.certain = true
+		};
 		const size_t size = (size_t)(extent.end - start);
 
 		if (!again) {
@@ -225,16 +226,28 @@ static int copy_mapping(struct pass *pass, const struct mapping *m)
 	return pass->err->code ? ret : 0;
 }
 
-// Of the first pass, by what smaps told when the method was chosen.
-static int copy_first(struct pass *pass)
+// Of the first pass, by what smaps told when the method was chosen. To watch a part of a mapping parts
+// it from the rest, and mremap(2) fails on memory that lies in two: so one that has grown since is
+// watched as it is now.
+static int copy_first(struct pass *pass, struct arena *scratch)
 {
 	struct snapshot_options *const what = &pass->job->what;
-	int ret = 0;
+	struct maps now = { .arena = scratch };
+	int ret = maps_read(&now, pass->job->target.proc_fd, "maps", pass->err);
 
 	snapmaps_select_ahead(what, &pass->job->target);
 	pass->precopy->before = what->ahead;
-	for (size_t i = 0; i < what->ahead.n && ret == 0; i++)
-		ret = copy_mapping(pass, &what->ahead.list[i]);
+	for (size_t i = 0; i < what->ahead.n && ret == 0; i++) {
+		struct mapping m = what->ahead.list[i];
+		const struct mapping *const grown = maps_at(&now, m.start);
+
+		if (!grown || grown->end < m.end || !trackable(pass->job, &m))
+			continue;
+		m.start = grown->start;
+		m.end = grown->end;
+		m.dump_size = m.end - m.start;
+		ret = copy_mapping(pass, &m);
+	}
 	return ret;
 }
 
@@ -272,7 +285,7 @@ static int pass_over(struct pass *pass, struct arena *scratch)
 
 	if (precopy->passes == 0) {
 		pass->fresh = &precopy->pages;
-		ret = copy_first(pass);
+		ret = copy_first(pass, scratch);
 	} else {
 		pass->fresh = &fresh;
 		ret = copy_again(pass, scratch);
@@ -295,11 +308,15 @@ struct passes {
 	struct coresnap_error *err;
 };
 
-// One pass more would bring little, or not less than this one did.
-static bool enough(const struct precopy *precopy, uint64_t bytes)
+// One pass more would bring little, or not less than this one did. One such pass may have been kept
+// from its processor; two in a row say that the target writes as fast as we read.
+static bool enough(struct precopy *precopy, uint64_t bytes)
 {
+	const bool less = precopy->passes <= 1 || bytes <= precopy->rest / 4 * 3;
+
+	precopy->stalled = less ? 0 : precopy->stalled + 1;
 	return bytes <= FEW_BYTES || precopy->passes >= track_most_passes(&precopy->track) ||
-	       (precopy->passes > 1 && bytes > precopy->rest / 4 * 3);
+	       precopy->stalled >= 2;
 }
 
 static int make_pass(void *arg)

@@ -32,9 +32,10 @@ struct precopy {
 	struct extents holes; // of these, what the pause found gone
 	uint64_t rest;        // bytes that the last pass brought
 	unsigned int passes;
-	bool enough; // one more would not bring much less
-	bool in_memory; // where the spool is; it counts for the stage budget
-	bool ready; // the passes were made
+	unsigned int stalled; // passes in a row that brought no less than the one before
+	bool enough;          // one more would not bring much less
+	bool in_memory;       // where the spool is; it counts for the stage budget
+	bool ready;           // the passes were made
 };
 
 #define PRECOPY_NONE ((struct precopy){ .track = TRACK_NOTHING, .spool = SPOOL_NONE })

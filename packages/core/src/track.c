@@ -41,8 +41,7 @@ unsigned int track_most_passes(const struct track *track)
 	return track->kind == TRACK_UFFD ? 8 : 1;
 }
 
-// The first area that ends behind an address.
-static size_t find_area(const struct track *track, uint64_t address)
+size_t track_find(const struct track *track, uint64_t address)
 {
 	size_t low = 0, high = track->n;
 
@@ -60,7 +59,7 @@ static size_t find_area(const struct track *track, uint64_t address)
 // Puts an area in the place of those that it overlaps.
 static int add_area(struct track *track, uint64_t start, uint64_t end)
 {
-	const size_t at = find_area(track, start);
+	const size_t at = track_find(track, start);
 	size_t until = at;
 	bool lost = false;
 
@@ -94,7 +93,7 @@ bool track_watches(const struct track *track, uint64_t start, uint64_t end)
 {
 	uint64_t at = start;
 
-	for (size_t i = find_area(track, start); i < track->n && at < end; i++) {
+	for (size_t i = track_find(track, start); i < track->n && at < end; i++) {
 		if (track->areas[i].start > at || track->areas[i].lost)
 			return false;
 		at = track->areas[i].end;
@@ -104,7 +103,7 @@ bool track_watches(const struct track *track, uint64_t start, uint64_t end)
 
 bool track_meets(const struct track *track, uint64_t address)
 {
-	const size_t at = find_area(track, address);
+	const size_t at = track_find(track, address);
 
 	return (at < track->n && track->areas[at].start == address) ||
 	       (at > 0 && track->areas[at - 1].end == address);
@@ -112,7 +111,7 @@ bool track_meets(const struct track *track, uint64_t address)
 
 void track_lose(struct track *track, uint64_t start, uint64_t end)
 {
-	for (size_t i = find_area(track, start); i < track->n && track->areas[i].start < end; i++)
+	for (size_t i = track_find(track, start); i < track->n && track->areas[i].start < end; i++)
 		track->areas[i].lost = true;
 }
 

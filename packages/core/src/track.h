@@ -33,12 +33,12 @@ struct track {
 	enum track_kind kind;
 	const struct target *target;
 	struct arena *arena;
-	bool self;              // the target's memory is ours, too
-	bool strict_timeouts;   // as struct freeze has it
-	int pagemap, uffd;      // or -1
-	int left;               // number in the target of a userfaultfd that a killed dumper left, or -1
-	bool tells_holes;       // the kernel counts as written what is not there
-	bool knows_guards;      // PAGEMAP_GUARD
+	bool self;            // the target's memory is ours, too
+	bool strict_timeouts; // as struct freeze has it
+	int pagemap, uffd;    // or -1
+	int left;          // number in the target of a userfaultfd that a killed dumper left, or -1
+	bool tells_holes;  // the kernel counts as written what is not there
+	bool knows_guards; // PAGEMAP_GUARD
 	struct track_area *areas; // ascending
 	size_t n, cap;
 	struct victim_memory memory; // of the thread that was asked for the userfaultfd
@@ -85,7 +85,7 @@ int must_check track_take(struct track *track, uint64_t start, uint64_t end, tra
 int must_check track_look(const struct track *track, uint64_t start, uint64_t end, track_fn news,
 			  void *arg);
 
-// Stops watching, in pieces too. Idempotent.
+// Stops watching. Idempotent.
 void track_close(struct track *track);
 
 #endif

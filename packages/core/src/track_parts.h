@@ -5,6 +5,9 @@
 
 #include "track.h"
 
+// The first area that ends behind an address; n if there is none.
+size_t track_find(const struct track *track, uint64_t address);
+
 int must_check track_uffd_possible(struct track *track, struct coresnap_error *err);
 int must_check track_uffd_open(struct track *track, struct coresnap_error *err);
 int must_check track_uffd_watch(struct track *track, uint64_t start, uint64_t end);

@@ -6,6 +6,7 @@
 
 #include "cleanup.h"
 #include "errand.h"
+#include "maps.h"
 #include "pagemap.h"
 #include "procfs.h"
 #include "sys.h"
@@ -19,8 +20,8 @@
 
 #define UFFD_FLAGS (O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)
 
-// The target's mmap(2) waits while a piece is scanned or let go. Of what is hardly there larger ones
-// do, since they take no longer.
+// The target's mmap(2) waits while a piece is scanned. Of what is hardly there larger ones do, since
+// they take no longer.
 #define PIECE    (16u << 20)
 #define SHORT_NS 200000u
 
@@ -58,7 +59,8 @@ static int note_reported(void *arg, uint64_t start, uint64_t end, uint64_t categ
 static int probe(struct track *track)
 {
 	const int fd guard(guard_close) = (int)sys_call(SYS_userfaultfd, UFFD_FLAGS);
-	const int pagemap guard(guard_close) = sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY, 0);
+	const int pagemap guard(guard_close) =
+		sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY, 0);
 	struct pagemap_query query = { .mask = PAGEMAP_WRITTEN,
 				       .tell = PAGEMAP_WRITTEN,
 				       .only_armed = true };
@@ -180,9 +182,8 @@ static int fetch_uffd(void *arg, struct remote *remote)
 	struct fetch *const fetch = arg;
 	const uint64_t flags[6] = { (uint32_t)UFFD_FLAGS };
 
-	fetch->theirs = fetch->left >= 0 ?
-				fetch->left :
-				errand_call(remote, fetch->facts->nr.userfaultfd, flags);
+	fetch->theirs = fetch->left >= 0 ? fetch->left :
+					   errand_call(remote, fetch->facts->nr.userfaultfd, flags);
 	if (fetch->theirs < 0)
 		return remote->lost ? -ESRCH : 0;
 	fetch->ours = get_descriptor(fetch->track->target, (int)fetch->theirs);
@@ -242,10 +243,11 @@ int track_uffd_possible(struct track *track, struct coresnap_error *err)
 				 "the kernel cannot track writes by a userfaultfd (%s)",
 				 error_errno_name(-ret));
 	if (find_left(track->target, &track->left) < 0)
-		return error_set(err, CORESNAP_E_FAILED, EBUSY,
-				 "process %d uses a userfaultfd of its own, or its descriptors cannot "
-				 "be seen",
-				 track->target->pid);
+		return error_set(
+			err, CORESNAP_E_FAILED, EBUSY,
+			"process %d uses a userfaultfd of its own, or its descriptors cannot "
+			"be seen",
+			track->target->pid);
 	return 0;
 }
 
@@ -258,10 +260,10 @@ int track_uffd_open(struct track *track, struct coresnap_error *err)
 	ret = track->self ? (int)sys_call(SYS_userfaultfd, UFFD_FLAGS) :
 			    fetch_from_target(track, err);
 	if (ret < 0)
-		return err->code ? ret :
-				   error_set(err, CORESNAP_E_FAILED, -ret,
-					     "no userfaultfd can be made (%s)",
-					     error_errno_name(-ret));
+		return err->code ?
+			       ret :
+			       error_set(err, CORESNAP_E_FAILED, -ret,
+					 "no userfaultfd can be made (%s)", error_errno_name(-ret));
 	track->uffd = ret;
 	ret = start_uffd(track->uffd);
 	if (ret < 0) {
@@ -413,19 +415,33 @@ int track_uffd_look(const struct track *track, uint64_t start, uint64_t end, tra
 	return pagemap_ask(track->pagemap, &query, look_at_written, &scan);
 }
 
+static bool has_watched(const struct track *track, const struct mapping *m)
+{
+	const size_t at = track_find(track, m->start);
+
+	return at < track->n && track->areas[at].start < m->end;
+}
+
+// Mapping by mapping, as they are now, and not in pieces: to let go of a part splits its mapping, and
+// mremap(2) of memory that lies in two fails (vma_to_resize() in mm/mremap.c), which programs do not
+// expect. So the kernel holds the target's mmap(2), and page faults there, for as long as it looks
+// through the page tables of one mapping: 36 ms for each GiB of small pages.
 void track_uffd_close(struct track *track)
 {
-	for (size_t i = 0; i < track->n; i++) {
-		struct pieces pieces = { .at = track->areas[i].start, .end = track->areas[i].end };
+	struct coresnap_error err = { 0 };
+	struct arena arena;
+	struct maps maps = { .arena = &arena };
 
-		while (pieces.at < pieces.end) {
-			const uint64_t until = next_piece(&pieces);
-			struct uffdio_range range = { .start = pieces.at,
-						      .len = until - pieces.at };
+	arena_init(&arena);
+	// Where that cannot be read the end of the descriptor does all at once.
+	if (maps_read(&maps, track->target->proc_fd, "maps", &err) == 0)
+		for (size_t i = 0; i < maps.n; i++) {
+			struct uffdio_range range = { .start = maps.list[i].start,
+						      .len = maps.list[i].end -
+							     maps.list[i].start };
 
-			// What is no longer there needs none.
-			sys_call(SYS_ioctl, track->uffd, UFFDIO_UNREGISTER, &range);
-			pieces.at = until;
+			if (has_watched(track, &maps.list[i]))
+				sys_call(SYS_ioctl, track->uffd, UFFDIO_UNREGISTER, &range);
 		}
-	}
+	arena_deinit(&arena);
 }

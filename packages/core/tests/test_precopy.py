@@ -113,13 +113,13 @@ def expect_one_instant(memory: Memory) -> None:
             assert memory.words(memory.sprouts + at * 2 * memory.page, 1) == [said]
 
 
-@pytest.mark.parametrize("idle", ["", "nps"], ids=["all", "journal-tide"])
+@pytest.mark.parametrize("idle", ["x", "npsx", "jtnps"], ids=["all", "journal-tide", "stretch"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> None:
     subject = start(idle, width=width)
     layout = subject.ask("layout")
     before = living.footprint(subject.pid)
-    for _ in range(PRECOPIES // 5 if idle else PRECOPIES):
+    for _ in range(PRECOPIES if idle == "x" else PRECOPIES // 5):
         said = dump(subject, tmp_path / "core")
         assert said["method"] == "precopy"
         with Core(tmp_path / "core") as core:
@@ -132,7 +132,7 @@ def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> No
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_path: Path) -> None:
     """Of a program that does not run between the dumps."""
-    subject = start("jtnps", width=width)
+    subject = start("jtnpsx", width=width)
     cores = {}
     for method in ("stop", "precopy", "fork", "precopy"):
         path = tmp_path / method
@@ -148,7 +148,7 @@ def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_
 
 
 def test_auto_takes_it_for_a_large_target(start: Start, tmp_path: Path) -> None:
-    large = start("jtnps")
+    large = start("jtnpsx")
     assert dump(large, tmp_path / "core", "auto")["method"] == "precopy"
     with Subject(living.program("world")) as small:
         assert dump(small, tmp_path / "core", "auto")["method"] != "precopy"

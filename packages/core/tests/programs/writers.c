@@ -6,6 +6,7 @@
 //   tide      fills an area with the number of the round, says so; discards it, says so
 //   nomad     moves an area from place to place, unmaps it now and then, says where it is
 //   parent    forks children that write to all of it, too, and end
+//   stretch   lets a large area shrink and grow by mremap, which fails on two mappings
 //   sprouts   maps areas anew, of which no page is there, writes to one page of each, says what
 #include <fcntl.h>
 #include <pthread.h>
@@ -22,6 +23,7 @@
 #define PAGES   2048u
 #define BALLAST ((size_t)66 << 20)
 #define SPROUTS 64u
+#define STRETCH ((size_t)96 << 20)
 
 // What the threads say of themselves; each is written by one of them alone.
 struct ledger {
@@ -154,9 +156,27 @@ static void *sprouts(void *arg)
 	return NULL;
 }
 
+static void *stretch(void *arg)
+{
+	uint8_t *at = map(STRETCH);
+
+	(void)arg;
+	for (size_t page = 0; page < STRETCH / PAGE; page++)
+		put(at, page, page);
+	for (;;) {
+		if (mremap(at, STRETCH, STRETCH - PAGE, 0) != at)
+			abort();
+		at = mremap(at, STRETCH - PAGE, STRETCH, MREMAP_MAYMOVE);
+		if (at == MAP_FAILED)
+			abort();
+		usleep(100);
+	}
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
-	void *(*const works[])(void *) = { journal, tide, nomad, parent, sprouts };
+	void *(*const works[])(void *) = { journal, tide, nomad, parent, sprouts, stretch };
 	uint8_t *const ballast = map(BALLAST);
 	char line[64];
 
@@ -174,7 +194,7 @@ int main(int argc, char **argv)
 		pthread_t thread;
 
 		// Named are those that shall not work.
-		if (argc > 1 && strchr(argv[1], "jtnps"[i]))
+		if (argc > 1 && strchr(argv[1], "jtnpsx"[i]))
 			continue;
 		if (pthread_create(&thread, NULL, works[i], NULL) != 0)
 			return 1;
