@@ -182,12 +182,16 @@ class Process(AbstractContextManager["Process"]):
     @property
     def first(self) -> int:
         """The main thread, or another if that has exited."""
-        return self.tids()[0]
+        tids = self.tids()
+        # Numbers start anew some time: it need not have the lowest.
+        return self.pid if self.pid in tids else tids[0]
 
     def tids(self) -> list[int]:
         """All threads that live now, ascending."""
         found = sorted(int(name) for name in os.listdir(f"/proc/{self.pid}/task"))
-        return found[1:] if self._state(self.pid) == "Z" else found
+        if self._state(self.pid) == "Z":
+            found.remove(self.pid)
+        return found
 
     def _state(self, tid: int) -> str:
         return _read(f"/proc/{self.pid}/task/{tid}/stat").rpartition(") ")[2][0]

@@ -112,8 +112,8 @@ _THREADS = (
     Mutant(
         name="the signal mask that comes back, not the one in force",
         file="snapshot.c",
-        search="return nr >= 0 && (ret == -ERESTARTNOHAND || ret == -EINTR);",
-        replacement="return nr < 0 && (ret == -ERESTARTNOHAND || ret == -EINTR);",
+        search="if (arch->lending_calls[i] == nr)",
+        replacement="if (arch->lending_calls[i] == -2)",
         row="blocked/x86-64",
         said=r"thread\[\d+\]\.prstatus\.pr_sighold",
     ),
