@@ -132,3 +132,9 @@ bool estimate_prefers_precopy(const struct coresnap_estimate *estimate)
 {
 	return estimate->kept >= LARGE;
 }
+
+bool estimate_prefers_fork(const struct coresnap_estimate *estimate, uint64_t left)
+{
+	return estimate_copy_ns(estimate, left) >
+	       estimate_parts(estimate, CORESNAP_METHOD_FORK).memory_ns;
+}

@@ -35,6 +35,9 @@ bool estimate_prefers_stop(const struct coresnap_estimate *estimate);
 // Is it so large that copying ahead is worth while?
 bool estimate_prefers_precopy(const struct coresnap_estimate *estimate);
 
+// Is a fork shorter than copying so many bytes, which are left of a copy ahead?
+bool estimate_prefers_fork(const struct coresnap_estimate *estimate, uint64_t left);
+
 // What copying so many bytes takes.
 uint64_t estimate_copy_ns(const struct coresnap_estimate *estimate, uint64_t bytes);
 

@@ -71,13 +71,27 @@ int job_copy_ahead(struct job *job)
 	return precopy_begin(job, &why) == 0 ? 0 : step_down(job, &why);
 }
 
+// The stop copies about as much as the last pass did. Of soft-dirty bits there was but one, of all.
+static int keeps_up(const struct job *job, struct coresnap_error *err)
+{
+	char size[32];
+
+	if (job->options.method == CORESNAP_METHOD_PRECOPY || job->precopy.passes <= 1 ||
+	    !estimate_prefers_fork(&job->estimate, job->precopy.rest))
+		return 0;
+	return error_set(err, CORESNAP_OK, 0,
+			 "the process writes nearly as fast as its memory can be copied: a fork is "
+			 "shorter than copying the last %s",
+			 error_size(size, sizeof(size), job->precopy.rest));
+}
+
 int job_copy_once_more(struct job *job)
 {
 	struct coresnap_error why = { 0 };
 
 	// Who has opened a file meanwhile may have read it, too.
 	if (direct_may_track(&job->target, LOOKS_AGAIN, &why) == 0 &&
-	    precopy_once_more(job, &why) == 0)
+	    precopy_once_more(job, &why) == 0 && keeps_up(job, &why) == 0)
 		return 0;
 	precopy_close(&job->precopy);
 	return step_down(job, &why);

@@ -117,6 +117,16 @@ static void test_a_small_process_is_stopped(void)
 	CHECK_EQ(small.pauses[CORESNAP_METHOD_FORK].spilled, 0);
 }
 
+// What is left is what was written during the last pass.
+static void test_a_fork_when_writes_outrun_the_passes(void)
+{
+	const struct coresnap_estimate large = process(50, 8192 * MIB);
+
+	CHECK(!estimate_prefers_fork(&large, 0));
+	CHECK(!estimate_prefers_fork(&large, 100 * MIB));
+	CHECK(estimate_prefers_fork(&large, 4096 * MIB));
+}
+
 static void test_a_method_that_is_not_known(void)
 {
 	const int unknown[] = { CORESNAP_METHOD_AUTO, CORESNAP_METHOD_LIVEDUMP, -1, 1000 };
@@ -177,6 +187,7 @@ static const struct check_case cases[] = {
 	CASE(test_huge_pages_are_faster),
 	CASE(test_what_was_measured_counts),
 	CASE(test_a_small_process_is_stopped),
+	CASE(test_a_fork_when_writes_outrun_the_passes),
 	CASE(test_a_method_that_is_not_known),
 	CASE(test_regions),
 };
