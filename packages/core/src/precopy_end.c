@@ -203,18 +203,9 @@ static bool alike(const struct mapping *a, const struct mapping *b)
 // Were there two that are alike, before we came?
 static bool parted(const struct maps *before, uint64_t address)
 {
-	size_t low = 0, high = before->n;
+	const struct mapping *const m = maps_at(before, address);
 
-	while (low < high) {
-		const size_t middle = low + (high - low) / 2;
-
-		if (before->list[middle].start < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low > 0 && low < before->n && before->list[low].start == address &&
-	       alike(&before->list[low - 1], &before->list[low]);
+	return m && m->start == address && m > before->list && alike(m - 1, m);
 }
 
 void precopy_join(const struct precopy *precopy, struct maps *maps, uint32_t flags)
