@@ -208,21 +208,34 @@ def a_process_whose_forks_are_told_to_a_userfaultfd_is_ebusy() -> None:
         assert not cores(where)
 
 
-# Random bytes take the kernel long, and while it makes them the thread does not sleep.
+# A thread stops when it leaves the kernel, and here it stays for a gibibyte of random bytes, or
+# until a signal ends the call. They all go to one mebibyte.
 BUSY = """
-import ctypes
-buffer = ctypes.create_string_buffer(1 << 25)
+import os, signal
+enough = []
+signal.signal(signal.SIGUSR1, lambda *_: enough.append(True))
+source = os.open("/dev/urandom", os.O_RDONLY)
+memory = bytearray(1 << 20)
 print(flush=True)
-while True:
-    ctypes.CDLL(None).getrandom(buffer, len(buffer), 0)
+while not enough:
+    os.readv(source, [memory] * 1024)
+input()
 """
+
+
+def _time_in_kernel(pid: int) -> int:
+    """In ticks. See proc_pid_stat(5): stime, counted from the end of the name."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[12])
 
 
 def a_process_that_cannot_be_stopped_in_time_is_etimedout() -> None:
     with directory() as where, subject(where, program=BUSY) as process:
+        begun = _time_in_kernel(process.pid) + 5
+        wait_until(lambda: _time_in_kernel(process.pid) > begun, "its long call")
         with setting(TIMEOUT, "1"):
             expect("ETIMEDOUT", attempt(process.pid, UNLIMITED))
         assert not cores(where)
+        process.send_signal(signal.SIGUSR1)
         expect("ok", attempt(process.pid, UNLIMITED))
 
 
