@@ -76,23 +76,6 @@ static int image_gone(const struct emit *emit, uint64_t address, int ret,
 			 emit->mem->image->pid);
 }
 
-static int pull(struct emit *emit, const struct extent *extent, uint64_t offset, size_t unit,
-		struct coresnap_error *err)
-{
-	for (uint64_t at = extent->start; at < extent->end && !emit->cut; at += EMIT_PIECE) {
-		const size_t size =
-			extent->end - at < EMIT_PIECE ? (size_t)(extent->end - at) : EMIT_PIECE;
-		int ret = mem_read(emit->mem, extent, at, emit->buffer, size);
-
-		if (ret < 0)
-			return image_gone(emit, at, ret, err);
-		ret = put(emit, offset + (at - extent->start), emit->buffer, size, unit, err);
-		if (ret < 0)
-			return ret;
-	}
-	return 0;
-}
-
 // Bytes of an extent that the core keeps: none where its segment was shortened before it.
 static struct extent kept(const struct extent *extent, const struct segment *segment)
 {
@@ -110,11 +93,22 @@ static int emit_extent(struct emit *emit, const struct segment *segment,
 	const uint64_t offset = segment->offset + (extent->start - segment->vaddr);
 	const size_t unit = emit->plan->page_size;
 
-	if (extent->start == extent->end)
-		return 0;
-	return extent->bytes ? put(emit, offset, extent->bytes,
-				   (size_t)(extent->end - extent->start), unit, err) :
-			       pull(emit, extent, offset, unit, err);
+	for (uint64_t at = extent->start; at < extent->end && !emit->cut; at += EMIT_PIECE) {
+		const size_t size =
+			extent->end - at < EMIT_PIECE ? (size_t)(extent->end - at) : EMIT_PIECE;
+		const uint8_t *const staged =
+			extent->bytes ? extent->bytes + (at - extent->start) : NULL;
+		int ret = staged ? 0 : mem_read(emit->mem, extent, at, emit->buffer, size);
+
+		if (ret < 0)
+			return image_gone(emit, at, ret, err);
+		ret = put(emit, offset + (at - extent->start), staged ? staged : emit->buffer, size,
+			  unit, err);
+		if (ret < 0)
+			return ret;
+		spent_add(&emit->spent, emit->mem, extent, at, at + size);
+	}
+	return 0;
 }
 
 int emit_extents(struct emit *emit, size_t until, struct coresnap_error *err)

@@ -6,6 +6,7 @@
 #include "mem.h"
 #include "plan.h"
 #include "sink.h"
+#include "spent.h"
 
 struct emit {
 	const struct plan *plan;
@@ -16,6 +17,7 @@ struct emit {
 	size_t extent;   // next extent
 	// The same for tags.
 	size_t tag_segment, tag_extent;
+	struct spent spent;
 	uint64_t end;  // offset after which nothing is written
 	uint64_t left; // bytes that the kernel would still write under its limit
 	bool cut;      // a limit was met: whatever would follow is not written

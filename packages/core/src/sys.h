@@ -128,14 +128,17 @@ long coresnap_fault_point(long nr, long a, long b, long c, long d, long e, long 
 #define sys_call_pick(nr, a, b, c, d, e, f, ...) \
 	coresnap_fault_point((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
-// A 64-bit argument behind an odd number of others. Arm's EABI passes it in an even register and
-// the next one.
+// A 64-bit argument behind an even or an odd number of others. Arm's EABI passes it in an even
+// register and the next one.
 #if defined(__LP64__)
-#define SYS_WIDE_ODD(value) (value)
-#elif defined(__arm__)
-#define SYS_WIDE_ODD(value) 0, (uint32_t)(value), (uint32_t)((value) >> 32)
+#define SYS_WIDE(value) (value)
 #else
-#define SYS_WIDE_ODD(value) (uint32_t)(value), (uint32_t)((value) >> 32)
+#define SYS_WIDE(value) (uint32_t)(value), (uint32_t)((value) >> 32)
+#endif
+#if defined(__arm__)
+#define SYS_WIDE_ODD(value) 0, SYS_WIDE(value)
+#else
+#define SYS_WIDE_ODD(value) SYS_WIDE(value)
 #endif
 
 // Calls that a signal may interrupt before they did anything.
@@ -224,6 +227,11 @@ static inline int sys_ftruncate(int fd, uint64_t size)
 #else
 	return (int)sys_retry(SYS_ftruncate64, fd, SYS_WIDE_ODD(size));
 #endif
+}
+
+static inline int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
+{
+	return (int)sys_retry(SYS_fallocate, fd, mode, SYS_WIDE(offset), SYS_WIDE(size));
 }
 
 static inline int sys_fstatfs(int fd, struct statfs64 *ret)
