@@ -13,7 +13,7 @@
 // Copied in about a tenth of the time that the stop itself takes.
 #define FEW_BYTES (300u * 4096)
 
-enum { MAX_RANGES = 512, MANY_EXTENTS = 65536 };
+enum { MAX_RANGES = 512, MANY_EXTENTS = 131072 };
 
 // One pass. Ranges are gathered until a buffer is full.
 struct pass {
@@ -66,18 +66,28 @@ static int put(struct pass *pass, uint64_t offset, const uint8_t *bytes, size_t 
 	return 0;
 }
 
-// The bytes of one range: behind all, since writing in one piece is cheapest; or, where the list of
-// extents would grow beyond measure, in the place of the older ones of the same pages.
+// May the spool grow, and the list of what is in it? Memory has the bound that it was chosen by.
+static bool may_grow(const struct pass *pass, uint64_t size)
+{
+	const struct precopy *const precopy = pass->precopy;
+
+	return precopy->pages.n + pass->fresh->n <= MANY_EXTENTS &&
+	       (!precopy->in_memory ||
+		precopy->spool.size + size <= pass->job->estimate.budget / 2);
+}
+
+// The bytes of one range: behind all, since writing in one piece is cheapest; or, where that may not
+// grow, in the place of the older ones of the same pages.
 static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uint8_t *bytes)
 {
 	struct precopy *const precopy = pass->precopy;
 	int ret = 0;
 
 	while (start < end && ret == 0) {
-		const bool in_place =
-			precopy->in_memory || precopy->pages.n + pass->fresh->n > MANY_EXTENTS;
 		const struct extent *const old =
-			in_place ? extents_at(&precopy->pages, &pass->at, start) : NULL;
+			may_grow(pass, end - start) ?
+				NULL :
+				extents_at(&precopy->pages, &pass->at, start);
 		const bool again = old && old->start <= start;
 		const uint64_t border = !old ? end : again ? old->end : old->start;
 		const struct extent extent = {

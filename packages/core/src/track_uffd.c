@@ -25,6 +25,9 @@
 #define PIECE    (16u << 20)
 #define SHORT_NS 200000u
 
+// To look at so much that nobody wrote to costs no more than one question more.
+#define NEAR (1u << 18)
+
 // More than one page table of any architecture covers.
 #define PROBE_SIZE (8u << 20)
 
@@ -292,9 +295,12 @@ static void want_bytes(const struct track *track, struct pagemap_query *query)
 	query->anyof = PAGEMAP_PRESENT | PAGEMAP_SWAPPED;
 }
 
+// What was written lies in runs, which may be single pages. Those near each other are one group.
 struct uffd_scan {
 	const struct track *track;
 	struct track_teller teller;
+	int (*ask)(struct uffd_scan *scan, uint64_t start, uint64_t end); // about one group
+	uint64_t start, end; // of the group so far
 };
 
 static int tell_bytes(void *arg, uint64_t start, uint64_t end, uint64_t categories)
@@ -308,11 +314,42 @@ static int tell_all(void *arg, uint64_t start, uint64_t end, uint64_t categories
 	return track_tell(arg, start, end, categories & PAGEMAP_WRITTEN);
 }
 
-// The kernel answers whether pages are written much faster than anything else (pagemap_scan_pmd_entry
-// in fs/proc/task_mmu.c); the rest is asked of those alone.
-static int take_written(void *arg, uint64_t start, uint64_t end, uint64_t categories)
+static int ask_about_group(struct uffd_scan *scan)
+{
+	const uint64_t start = scan->start, end = scan->end;
+
+	scan->start = scan->end = 0;
+	return start < end ? scan->ask(scan, start, end) : 0;
+}
+
+static int add_run(void *arg, uint64_t start, uint64_t end, uint64_t categories)
 {
 	struct uffd_scan *const scan = arg;
+	const bool first = scan->end == 0, near = !first && start - scan->end <= NEAR;
+	const int ret = first || near ? 0 : ask_about_group(scan);
+
+	(void)categories;
+	scan->start = near ? scan->start : start;
+	scan->end = end;
+	return ret;
+}
+
+// The kernel answers whether pages are written much faster than anything else (pagemap_scan_pmd_entry
+// in fs/proc/task_mmu.c); the rest is asked of those alone, and of what lies between them.
+static int find_written(struct uffd_scan *scan, uint64_t start, uint64_t end)
+{
+	const struct pagemap_query query = { .start = start,
+					     .end = end,
+					     .mask = PAGEMAP_WRITTEN,
+					     .tell = PAGEMAP_WRITTEN,
+					     .only_armed = true };
+	const int ret = pagemap_ask(scan->track->pagemap, &query, add_run, scan);
+
+	return ret < 0 ? ret : ask_about_group(scan);
+}
+
+static int take_group(struct uffd_scan *scan, uint64_t start, uint64_t end)
+{
 	struct pagemap_query query = { .start = start,
 				       .end = end,
 				       .mask = PAGEMAP_WRITTEN,
@@ -320,7 +357,6 @@ static int take_written(void *arg, uint64_t start, uint64_t end, uint64_t catego
 				       .only_armed = true,
 				       .protect = true };
 
-	(void)categories;
 	want_bytes(scan->track, &query);
 	return pagemap_ask(scan->track->pagemap, &query, tell_bytes, &scan->teller);
 }
@@ -347,54 +383,38 @@ static uint64_t next_piece(struct pieces *pieces)
 
 int track_uffd_take(struct track *track, uint64_t start, uint64_t end, track_fn news, void *arg)
 {
-	struct uffd_scan scan = { .track = track, .teller = { .news = news, .arg = arg } };
-
+	struct uffd_scan scan = {
+		.track = track,
+		.teller = { .news = news, .arg = arg },
+		.ask = take_group,
+	};
 	struct pieces pieces = { .at = start, .end = end };
 
 	while (pieces.at < end) {
-		const struct pagemap_query query = { .start = pieces.at,
-						     .end = next_piece(&pieces),
-						     .mask = PAGEMAP_WRITTEN,
-						     .tell = PAGEMAP_WRITTEN,
-						     .only_armed = true };
-		const int ret = pagemap_ask(track->pagemap, &query, take_written, &scan);
+		const uint64_t until = next_piece(&pieces);
+		const int ret = find_written(&scan, pieces.at, until);
 
 		if (ret < 0)
 			return ret;
-		pieces.at = query.end;
+		pieces.at = until;
 	}
 	return 0;
 }
 
-static int look_at_written(void *arg, uint64_t start, uint64_t end, uint64_t categories)
-{
-	struct uffd_scan *const scan = arg;
-	struct pagemap_query query = { .start = start,
-				       .end = end,
-				       .tell = PAGEMAP_PRESENT | PAGEMAP_SWAPPED,
-				       .only_armed = true };
-
-	(void)categories;
-	scan->teller.at = start;
-	want_bytes(scan->track, &query);
-	const int ret = pagemap_ask(scan->track->pagemap, &query, tell_bytes, &scan->teller);
-
-	return ret < 0 ? ret : track_tell_end(&scan->teller, end);
-}
-
-// Of a kernel that does not tell of holes, all that is there.
-static int look_at_all(const struct track *track, struct track_teller *teller, uint64_t start,
-		       uint64_t end)
+// All that is there, and what of it was written. A hole that nobody made since is told, too, which
+// nobody has copied.
+static int look_at_group(struct uffd_scan *scan, uint64_t start, uint64_t end)
 {
 	struct pagemap_query query = { .start = start,
 				       .end = end,
 				       .tell = PAGEMAP_PRESENT | PAGEMAP_SWAPPED | PAGEMAP_WRITTEN,
 				       .only_armed = true };
 
-	want_bytes(track, &query);
-	const int ret = pagemap_ask(track->pagemap, &query, tell_all, teller);
+	scan->teller.at = start;
+	want_bytes(scan->track, &query);
+	const int ret = pagemap_ask(scan->track->pagemap, &query, tell_all, &scan->teller);
 
-	return ret < 0 ? ret : track_tell_end(teller, end);
+	return ret < 0 ? ret : track_tell_end(&scan->teller, end);
 }
 
 int track_uffd_look(const struct track *track, uint64_t start, uint64_t end, track_fn news,
@@ -403,16 +423,12 @@ int track_uffd_look(const struct track *track, uint64_t start, uint64_t end, tra
 	struct uffd_scan scan = {
 		.track = track,
 		.teller = { .news = news, .arg = arg, .at = start, .gaps = true },
+		.ask = look_at_group,
 	};
-	const struct pagemap_query query = { .start = start,
-					     .end = end,
-					     .mask = PAGEMAP_WRITTEN,
-					     .tell = PAGEMAP_WRITTEN,
-					     .only_armed = true };
 
-	if (!track->tells_holes)
-		return look_at_all(track, &scan.teller, start, end);
-	return pagemap_ask(track->pagemap, &query, look_at_written, &scan);
+	// Of a kernel that does not tell of holes, each page is looked at.
+	return track->tells_holes ? find_written(&scan, start, end) :
+				    look_at_group(&scan, start, end);
 }
 
 static bool has_watched(const struct track *track, const struct mapping *m)
