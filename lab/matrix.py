@@ -342,20 +342,21 @@ def kernels(architecture: str) -> tuple[str, ...]:
     return _KERNELS[architecture] + (_MORE_KERNELS[architecture] if FULL else ())
 
 
-def _livedump(architecture: str) -> tuple[str, ...]:
+def livedump(architecture: str) -> tuple[str, ...]:
+    """Of these guests' kernels in this run, those whose own dumper is tested."""
     more = _MORE_LIVEDUMP[architecture] if FULL else ()
     return _LIVEDUMP.get(architecture, ()) + more
 
 
 LIVEDUMP = tuple(
-    Guest(architecture=name, kernel=kernel) for name in GUESTS for kernel in _livedump(name)
+    Guest(architecture=name, kernel=kernel) for name in GUESTS for kernel in livedump(name)
 )
 """The guests in which this run tests /proc/PID/livedump."""
 
 
 def built(architecture: str) -> tuple[str, ...]:
     """The kernels that tests of this run have, with and without rows."""
-    return tuple(dict.fromkeys(kernels(architecture) + _livedump(architecture)))
+    return tuple(dict.fromkeys(kernels(architecture) + livedump(architecture)))
 
 
 def _here() -> Iterator[Row]:

@@ -83,11 +83,16 @@ def _state(architecture: str, kernel: str, memory: int) -> str:
     return newest.path.name
 
 
-def steps(architectures: Sequence[Architecture], kernels: Sequence[str]) -> list[Step]:
+def steps(
+    architectures: Sequence[Architecture],
+    kernels: Sequence[str],
+    *,
+    usual: Callable[[str], Sequence[str]] = matrix.built,
+) -> list[Step]:
     """What to make, in an order in which the quick comes first: Debian's kernels and the images,
     states of these, then what is compiled.
 
-    Without ``kernels`` these are the ones that the matrix names for each architecture.
+    Without ``kernels`` these are the ``usual`` ones of each architecture, by its name.
     """
     early: list[Step] = []
     early_states: list[Step] = []
@@ -102,7 +107,7 @@ def steps(architectures: Sequence[Architecture], kernels: Sequence[str]) -> list
             make=lambda it=architecture: qemu_images.image(it).key,  # type: ignore[misc]
         )
         early.append(image)
-        for kernel in kernels or matrix.built(name):
+        for kernel in kernels or usual(name):
             step = Step(
                 what=kernel,
                 architecture=name,
@@ -196,7 +201,10 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
 @click.command()
 @click.argument("architectures", metavar="ARCH...", nargs=-1, type=talk.OfArchitecture())
 @click.option("--kernel", "kernels", metavar="NAME", multiple=True, help="Only this kernel.")
-def build(architectures: tuple[Architecture, ...], kernels: tuple[str, ...]) -> int:
+@click.option("--livedump", is_flag=True, help="Only kernels whose own dumper is tested.")
+def build(
+    architectures: tuple[Architecture, ...], kernels: tuple[str, ...], *, livedump: bool
+) -> int:
     """Make images, kernels and states of guests in advance.
 
     Kernels are those that the tests of these architectures run on, with CORESNAP_FULL=1 also those
@@ -205,9 +213,10 @@ def build(architectures: tuple[Architecture, ...], kernels: tuple[str, ...]) -> 
     """
     if not architectures:
         raise click.UsageError("name one architecture at least, as in: build arm arm64")
+    usual = matrix.livedump if livedump else matrix.built
     with talk.told():
         begin = time.monotonic()
-        outcomes = perform_all(steps(architectures, kernels), tell=_tell)
+        outcomes = perform_all(steps(architectures, kernels, usual=usual), tell=_tell)
         talk.console().print(_table(outcomes))
         bad = sum(not outcome.good for outcome in outcomes)
         talk.say(f"{len(outcomes) - bad} there, {bad} not, {time.monotonic() - begin:.1f} s")

@@ -216,6 +216,9 @@ def test_kernels_are_those_of_the_matrix() -> None:
     whats = [step.what for step in warm.steps([ARM], [])]
     for kernel in matrix.kernels("arm"):
         assert kernel in whats
+    fewer = [step.what for step in warm.steps([ARM], [], usual=matrix.livedump)]
+    assert "own-6.1" in fewer
+    assert matrix.STOCK not in fewer
 
 
 # -- list and prune -------------------------------------------------------------------------------
