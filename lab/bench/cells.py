@@ -16,6 +16,8 @@ ALL = (*BESIDE, KERNEL)
 THREADS = 50
 RATE = 200
 """MB/s that are written to, where something is."""
+REST = -1
+"""The rate of a process whose main thread sleeps, where at rate 0 it looks at the clock."""
 RATES = (0, 10, 100, 200, 500, 1000)
 UNIT = 1024
 """MiB of the process whose memory does not vary."""
@@ -58,6 +60,9 @@ def series(unit: int = UNIT) -> dict[str, list[Cell]]:
     """By the name of a part of the benchmark; ``unit`` is in MiB."""
     return {
         "sizes": _sizes(unit),
+        "resting": [
+            Cell(mebibytes=_part(unit, part), rate=REST, ways=BESIDE) for part in (1 / 4, 1)
+        ],
         "rates": [Cell(mebibytes=unit, rate=rate) for rate in RATES],
         "threads": _threads(unit),
         "huge": [Cell(mebibytes=unit, rate=rate, huge=True) for rate in (0, RATE)],

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab.bench.cells import GCORE, KERNEL, OURS, Cell
+from lab.bench.cells import GCORE, KERNEL, OURS, REST, Cell
 from lab.host import build
 from lab.inside import livefile
 from lab.inside.livepause import ask
@@ -71,6 +71,11 @@ class Taken:
     def stood(self) -> int:
         """How long the process stood still: as the dumper says, or else as a thread felt it."""
         return self.pause or self.felt
+
+
+def said_rate(rate: int) -> str:
+    """What the program does, in words."""
+    return "resting" if rate == REST else f"{rate} MB/s"
 
 
 @dataclass
@@ -201,7 +206,7 @@ class Measurement:
     def _miss(self, way: str, why: str) -> None:
         cell = self._cell
         pages = "huge pages" if cell.huge else "4 KiB pages"
-        what = f"{cell.mebibytes} MiB in {pages}, {cell.threads} threads, {cell.rate} MB/s"
+        what = f"{cell.mebibytes} MiB in {pages}, {cell.threads} threads, {said_rate(cell.rate)}"
         self._found.missing.append(f"{way} of {what}: {why}")
         self._ways.remove(way)
 
@@ -251,7 +256,7 @@ class Measurement:
             if KERNEL in self._ways:
                 self._take(KERNEL, number, partial(subject.die, self._core))
         # What is judged by it is beside gcore as well; more would take too long.
-        if GCORE in self._ways and self._cell.rate == 0:
+        if GCORE in self._ways and self._cell.rate in (0, REST):
             size = self._cell.mebibytes << 20
             self._take(PLAIN_WRITE, number, partial(_write, self._directory / "plain", size))
 
@@ -310,13 +315,13 @@ def table_of(found: Found) -> str:
                 [
                     f"{mebibytes} MiB{', huge pages' if huge else ''}",
                     str(threads),
-                    str(rate),
+                    "rests" if rate == REST else str(rate),
                     way,
                     *(_times(those, which) for which in ("pause", "felt", "wall")),
                     f"{memory:.0f} MiB" if memory else "",
                     _part(those, "worked"),
                     _part(those, "tracked"),
-                    _part(those, "paced", 0) if rate else "",
+                    _part(those, "paced", 0) if rate > 0 else "",
                     _times(those, "waited"),
                     str(len(those)),
                 ]

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from lab.bench.cells import FORK, GCORE, PRECOPY, RATE, STOP, THREADS, UNIT
-from lab.bench.dumps import BARE_FORK, PLAIN_WRITE, Found, Taken
+from lab.bench.cells import FORK, GCORE, PRECOPY, RATE, REST, STOP, THREADS, UNIT
+from lab.bench.dumps import BARE_FORK, PLAIN_WRITE, Found, Taken, said_rate
 from lab.measured import table
 
 MS = 1e6
@@ -44,7 +44,7 @@ class Goal:
 
 def _told(cell: Taken) -> str:
     huge = ", huge pages" if cell.huge else ""
-    return f"{cell.mebibytes} MiB{huge}, {cell.threads} threads, {cell.rate} MB/s"
+    return f"{cell.mebibytes} MiB{huge}, {cell.threads} threads, {said_rate(cell.rate)}"
 
 
 class Cell:
@@ -85,7 +85,7 @@ def _pauses(sizes: Found | None) -> Iterable[Goal]:
             )
 
 
-def _walls(sizes: Found | None) -> Iterable[Goal]:
+def _walls(sizes: Found | None, resting: Found | None) -> Iterable[Goal]:
     def wall(one: Taken) -> float:
         return one.wall
 
@@ -96,12 +96,13 @@ def _walls(sizes: Found | None) -> Iterable[Goal]:
         cell = Cell(sizes, THREADS, mebibytes, rate)
         what = f"all of precopy / all of stop, {mebibytes // 1024} GiB, {rate} MB/s"
         yield Goal(what, 1.3, cell.ratio(PRECOPY, STOP, wall))
-    cell = Cell(sizes, THREADS, UNIT)
-    for way in (FORK, STOP, PRECOPY):
-        yield Goal(f"all of {way} / all of gcore, 1 GiB", 1, cell.ratio(way, GCORE, wall))
-    for way in (FORK, STOP, PRECOPY):
-        speed = cell.ratio(PLAIN_WRITE, way, duration)
-        yield Goal(f"speed of {way} / of a plain write, 1 GiB", 0.9, speed, at_least=True)
+    busy, rests = Cell(sizes, THREADS, UNIT), Cell(resting, THREADS, UNIT, REST)
+    for cell, what in (busy, "1 GiB"), (rests, "1 GiB at rest"):
+        for way in (FORK, STOP, PRECOPY):
+            yield Goal(f"all of {way} / all of gcore, {what}", 1, cell.ratio(way, GCORE, wall))
+        for way in (FORK, STOP, PRECOPY):
+            speed = cell.ratio(PLAIN_WRITE, way, duration)
+            yield Goal(f"speed of {way} / of a plain write, {what}", 0.9, speed, at_least=True)
 
 
 def _forks(series: Iterable[Found | None]) -> Goal:
@@ -162,7 +163,7 @@ def goals(series: dict[str, Found], redis: float | None) -> list[Goal]:
         Goal("felt by gcore / felt by precopy, 1 GiB", 200, gcore, at_least=True),
         Goal("pause of precopy, 1000 threads", 25, None if many is None else many / MS, " ms"),
         _longest_wait(series.values()),
-        *_walls(sizes),
+        *_walls(sizes, series.get("resting")),
         Goal("what redis serves while precopied / undisturbed", 0.85, redis, at_least=True),
         _forks((sizes, threads)),
         *_memory(sizes),

@@ -71,6 +71,7 @@ def _compression(amount: Amount) -> Json:
 
 PARTS = {
     "sizes": Part(_series("sizes"), _dumps_table, ("The pause against memory", "memory")),
+    "resting": Part(_series("resting"), _dumps_table),
     "rates": Part(_series("rates"), _dumps_table, ("The pause against writes", "rate")),
     "threads": Part(_series("threads"), _dumps_table, ("The pause against threads", "threads")),
     "huge": Part(_series("huge"), _dumps_table),

@@ -2,9 +2,9 @@
 // gaps THREADS MEBIBYTES [small|huge RATE]: a process that sees how it gets on while others look at it.
 //
 // Its main thread looks at the clock all the time, and writes to its memory: to a page of 4 KiB after the
-// other, far from each other, RATE million bytes of such pages in a second, or none. With huge it asks for
-// huge pages. The other threads sleep, but with a RATE one of them maps and unmaps a little memory every
-// millisecond. It writes a line when it is ready and for each command:
+// other, far from each other, RATE million bytes of such pages in a second, or none. If that is below zero
+// it sleeps between looks. With huge it asks for huge pages. The other threads sleep, but with a RATE one
+// of them maps and unmaps a little memory every millisecond. It writes a line when it is ready and for each command:
 //
 // r    begin anew; says 0
 // f    how long a fork() took, in ns
@@ -25,6 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+// Between two looks of who rests.
+#define REST_NS 1000000
 // Commands are looked for this often, for a look is a system call.
 #define LOOKS  256
 #define STACK  65536
@@ -47,6 +49,7 @@ static _Atomic long mapped_us; // the longest; long, as 32-bit machines cannot d
 static char *memory;
 static size_t pages, page, stride;
 static int64_t interval, due; // of writes, ns; 0: there are none
+static bool rests;
 
 static void *sleeper(void *argument)
 {
@@ -110,6 +113,7 @@ static void fill(size_t size, bool huge)
 // Steps by which each page is come to before one is again: about the golden section, prime to their number.
 static void spread(long rate)
 {
+	rests = rate < 0;
 	interval = rate > 0 ? PAGE * INT64_C(1000) / rate : 0;
 	for (stride = pages * 5 / 8 + 1;; stride++) {
 		size_t a = pages, b = stride;
@@ -194,7 +198,9 @@ static void get_on(void)
 			tick(&seen, time);
 		}
 		last = time;
-		if (look % LOOKS)
+		if (rests)
+			nanosleep(&(struct timespec){ .tv_nsec = REST_NS }, NULL);
+		else if (look % LOOKS)
 			continue;
 		if (look) {
 			memset(command, 0, sizeof(command));

@@ -56,6 +56,14 @@ def test_a_program_that_writes_is_measured(tools: hold.Tools, tmp_path: Path, hu
         assert one.way == PRECOPY or one.tracked == 0
 
 
+def test_a_program_that_rests_is_measured(tools: hold.Tools, tmp_path: Path) -> None:
+    cell = Cell(threads=2, mebibytes=MEBIBYTES, rate=cells.REST, ways=(STOP, GCORE))
+    found = dumps.measure([cell], tools.dumper, tmp_path, 1)
+    assert [one.way for one in found.taken] == [STOP, GCORE, BARE_FORK, PLAIN_WRITE]
+    told = dumps.table_of(found).splitlines()[2:]
+    assert len(told) == 4 and all("| rests |" in line for line in told)
+
+
 def test_what_cannot_be_measured_is_told(tools: hold.Tools, tmp_path: Path) -> None:
     cell = Cell(threads=1, mebibytes=1, ways=(STOP, "no-such-way"))
     found = dumps.measure([cell], tools.dumper, tmp_path, 2)
