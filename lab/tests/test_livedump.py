@@ -16,7 +16,7 @@ from lab.host import build, compare, guests, hold, limits, truth, verdicts
 from lab.inside import livedump, take
 from lab.inside.process import Impossible
 from lab.kernels.errors import KernelError
-from lab.longform import DUMPS
+from lab.longform import DUMPS, GUEST_TIMED_DUMPS, GUEST_TIMEOUT
 from lab.matrix import LIVE, LIVEDUMP_METHOD, METHODS, Row
 from lab.rules import Cell
 
@@ -134,8 +134,10 @@ def test_the_kernel_has_nothing_to_complain_about(taken: Held) -> None:
     assert "WARNING: " not in taken.console and "cut here" not in taken.console
 
 
+TIMED = "blocked-timed"
+"""Its calls end by their timeouts, which come after the dumps."""
 REPEATED = tuple(
-    replace(found, scenario=replace(found.scenario, name="blocked-timed", args=(b"60",)))
+    replace(found, scenario=replace(found.scenario, name=TIMED, args=(b"%d" % GUEST_TIMEOUT,)))
     if timed
     else found
     for found in LIVE
@@ -150,8 +152,9 @@ REPEATED = tuple(
 def test_no_call_sees_the_dumps(row: Row, tools: hold.Tools) -> None:
     """Calls of each kind that waits end by their event or timeout, with their result."""
     assert row.guest is not None
+    dumps = row.guest.times(GUEST_TIMED_DUMPS if row.scenario.name == TIMED else DUMPS)
     try:
-        done = guests.repeat_live(row, tools.build, dumps=row.guest.times(DUMPS))
+        done = guests.repeat_live(row, tools.build, dumps=dumps)
     except (build.NotBuildable, Impossible) as error:
         limits.impossible(row, error)
     assert not done.before.differences(done.after)
