@@ -26,7 +26,7 @@ GUEST_DUMPS = 100 if FULL else 8
 GUEST_TIMED_DUMPS = 10 if FULL else 2
 """As TIMED_DUMPS, in a guest."""
 GUEST_TIMEOUT = 50 if FULL else 8
-"""As TIMEOUT, in a guest. From 60 on lab/scenarios/blocked.c makes the calls end by their events."""
+"""As TIMEOUT, in a guest. From 60 on the calls of lab/scenarios/blocked.c end by their events."""
 GUEST_CALL_DUMPS = 25 if FULL else 3
 """As DUMPS, where there are as many for each call and method in one guest."""
 KILLS = 100 if FULL else 8

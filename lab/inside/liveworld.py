@@ -39,6 +39,7 @@ OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 LONER = 4242
 """A user without processes."""
 MEBIBYTE = 1 << 20
+_PR_SET_THP_DISABLE = 41  # include/uapi/linux/prctl.h
 
 
 # -- other users -----------------------------------------------------------------------------------
@@ -172,9 +173,11 @@ def too_many_pid_namespaces_are_enospc() -> None:
 
 
 # What it writes to while a copy is there it has twice. The cgroup that it is in at the first line
-# has all of it, also what is given back.
-WRITES = """
-import sys
+# has all of it, also what is given back: pages of 4 KiB, for huge ones are given back when all of
+# each is.
+WRITES = f"""
+import ctypes, sys
+assert ctypes.CDLL(None).prctl({_PR_SET_THP_DISABLE}, 1, 0, 0, 0) == 0
 print(flush=True)
 block = None
 for line in sys.stdin:
