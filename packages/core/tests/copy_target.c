@@ -195,6 +195,8 @@ static void *work(void *arg)
 // One coroutine of each thread, in the heap, and below each what must not change.
 static _Thread_local ucontext_t back, coroutine;
 static _Thread_local void *coroutine_arg;
+// The first round of one comes when all have their memory: its mappings are compared from then on.
+static pthread_barrier_t have_memory;
 
 static void work_there(void)
 {
@@ -206,6 +208,7 @@ static void *work_on_coroutine(void *arg)
 	unsigned char *const at = malloc(CANARY + COROUTINE);
 
 	memset(at, 0x5a, CANARY);
+	pthread_barrier_wait(&have_memory);
 	coroutine_arg = arg;
 	getcontext(&coroutine);
 	coroutine.uc_stack.ss_sp = at + CANARY;
@@ -244,6 +247,7 @@ int main(int argc, char **argv)
 		return 2;
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &(struct sigaction){ .sa_handler = on_signal }, NULL);
+	pthread_barrier_init(&have_memory, NULL, (unsigned int)n_threads);
 	for (int i = 1; i < n_threads; i++)
 		pthread_create(&threads[i], NULL, run, &kind);
 	run(NULL);
