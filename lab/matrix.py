@@ -337,6 +337,16 @@ def methods(row: Row) -> tuple[str, ...]:
     return EVERY_METHOD if tracks else METHODS
 
 
+TIMED = "blocked-timed"
+"""The scenario of rows that are ``timed``."""
+
+
+def timed(row: Row, seconds: int) -> Row:
+    """This row of blocked calls, with timeouts by which they end: after the dumps."""
+    scenario = replace(row.scenario, name=TIMED, args=(b"%d" % seconds,))
+    return replace(row, scenario=scenario)
+
+
 def kernels(architecture: str) -> tuple[str, ...]:
     """The kernels that this architecture's guests have in this run."""
     return _KERNELS[architecture] + (_MORE_KERNELS[architecture] if FULL else ())

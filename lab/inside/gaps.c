@@ -4,7 +4,8 @@
 // Its main thread looks at the clock all the time, and writes to its memory: to a page of 4 KiB after the
 // other, far from each other, RATE million bytes of such pages in a second, or none. If that is below zero
 // it sleeps between looks. With huge it asks for huge pages. The other threads sleep, but with a RATE one
-// of them maps and unmaps a little memory every millisecond. It writes a line when it is ready and for each command:
+// of them maps and unmaps a little memory every millisecond. It writes a line when it is ready and for
+// each command:
 //
 // r    begin anew; says 0
 // f    how long a fork() took, in ns

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
@@ -17,7 +17,7 @@ from lab.inside import livedump, take
 from lab.inside.process import Impossible
 from lab.kernels.errors import KernelError
 from lab.longform import DUMPS, GUEST_TIMED_DUMPS, GUEST_TIMEOUT
-from lab.matrix import LIVE, LIVEDUMP_METHOD, METHODS, Row
+from lab.matrix import LIVE, LIVEDUMP_METHOD, METHODS, TIMED, Row, timed
 from lab.rules import Cell
 
 pytestmark = [pytest.mark.guest, pytest.mark.method(LIVEDUMP_METHOD)]
@@ -134,15 +134,11 @@ def test_the_kernel_has_nothing_to_complain_about(taken: Held) -> None:
     assert "WARNING: " not in taken.console and "cut here" not in taken.console
 
 
-TIMED = "blocked-timed"
-"""Its calls end by their timeouts, which come after the dumps."""
 REPEATED = tuple(
-    replace(found, scenario=replace(found.scenario, name=TIMED, args=(b"%d" % GUEST_TIMEOUT,)))
-    if timed
-    else found
+    each
     for found in LIVE
     if found.scenario.name == "blocked"
-    for timed in (False, True)
+    for each in (found, timed(found, GUEST_TIMEOUT))
 )
 
 

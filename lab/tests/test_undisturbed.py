@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +20,8 @@ from lab.longform import (
     TIMED_DUMPS,
     TIMEOUT,
 )
-from lab.matrix import ONCE, STOCK, Row, methods
+from lab.matrix import ONCE, STOCK, TIMED, Row, methods, timed
 
-TIMED = "blocked-timed"
 SOURCES = ("blocked", "threads", "signals", "altstack", "tls", "busy")
 
 
@@ -38,9 +36,7 @@ def _rows() -> list[Row]:
         chosen.append(row)
         if row.scenario.source == "blocked" and not (row.guest and row.nobody):
             # These end within the test: dumps must neither cut them short nor make them fail.
-            seconds = str(GUEST_TIMEOUT if row.guest else TIMEOUT).encode()
-            timed = dataclasses.replace(row.scenario, name=TIMED, args=(seconds,))
-            chosen.append(dataclasses.replace(row, scenario=timed))
+            chosen.append(timed(row, GUEST_TIMEOUT if row.guest else TIMEOUT))
     return chosen
 
 

@@ -22,14 +22,15 @@ static void give_back(const struct mem *mem, bool spooled, uint64_t start, uint6
 void spent_add(struct spent *spent, const struct mem *mem, const struct extent *extent, uint64_t start,
 	       uint64_t end)
 {
-	const uint64_t where = extent->bytes ? (uintptr_t)extent->bytes : extent->offset;
+	const bool spooled = !extent->bytes;
+	const uint64_t where = spooled ? extent->offset : (uintptr_t)extent->bytes;
 
-	if (!extent->bytes && !extent->spooled)
+	if (spooled && !extent->spooled)
 		return;
 	start = where + (start - extent->start);
 	end = where + (end - extent->start);
-	if (spent->end != start || spent->spooled == !!extent->bytes)
-		*spent = (struct spent){ .start = start, .spooled = !extent->bytes };
+	if (spent->end != start || spent->spooled != spooled)
+		*spent = (struct spent){ .start = start, .spooled = spooled };
 	spent->end = end;
 	// Other bytes may lie in what is not a whole block.
 	const uint64_t first = (spent->start + BLOCK - 1) / BLOCK * BLOCK;
@@ -37,6 +38,6 @@ void spent_add(struct spent *spent, const struct mem *mem, const struct extent *
 
 	if (first >= last)
 		return;
-	give_back(mem, spent->spooled, first, last);
+	give_back(mem, spooled, first, last);
 	spent->start = last;
 }

@@ -325,11 +325,13 @@ static int ask_about_group(struct uffd_scan *scan)
 static int add_run(void *arg, uint64_t start, uint64_t end, uint64_t categories)
 {
 	struct uffd_scan *const scan = arg;
-	const bool first = scan->end == 0, near = !first && start - scan->end <= NEAR;
-	const int ret = first || near ? 0 : ask_about_group(scan);
+	int ret = 0;
 
 	(void)categories;
-	scan->start = near ? scan->start : start;
+	if (scan->end == 0 || start - scan->end > NEAR) {
+		ret = ask_about_group(scan);
+		scan->start = start;
+	}
 	scan->end = end;
 	return ret;
 }
