@@ -13,7 +13,7 @@ int check_attach(struct target *target, struct coresnap_error *err)
 {
 	struct coresnap_error why = { 0 };
 
-	if (target->pid == (pid_t)sys_call(SYS_getpid) || target_open_mem(target, &why) == 0)
+	if (target_open_mem(target, &why) == 0 || target->pid == (pid_t)sys_call(SYS_getpid))
 		return 0;
 	if (why.os_errno == EACCES || why.os_errno == EPERM)
 		return target_refused(target, 0, err);

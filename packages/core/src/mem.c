@@ -275,14 +275,14 @@ void mem_reserve(struct mem *mem, uint64_t size)
 	mem->stage_size = mem->stage ? (size_t)size : 0;
 }
 
-// Many small extents by one call, as far as that goes. How many were read.
+// Many small extents by one call, where they may be pinned, as far as that goes. How many were read.
 static size_t read_together(struct mem *mem, size_t from, size_t until, uint8_t *at)
 {
 	struct iovec ranges[MAX_TOGETHER];
 	uint64_t size = 0;
 	size_t n = 0;
 
-	for (; n < MAX_TOGETHER && from + n < until; n++) {
+	for (; mem->fresh && n < MAX_TOGETHER && from + n < until; n++) {
 		const struct extent *const extent = &mem->list[from + n];
 		const uint64_t len = extent->end - extent->start;
 

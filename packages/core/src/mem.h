@@ -19,6 +19,7 @@ struct mem {
 	int spool_fd;               // of the extents that are spooled
 	uint8_t *stage;             // from mem_reserve(), or NULL
 	size_t stage_size;
+	bool fresh; // most of what is staged was just written, so that the target shares it with nobody
 	struct extent *list; // ascending
 	size_t n, cap;
 	uint64_t bytes_read;

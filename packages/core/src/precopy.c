@@ -132,33 +132,26 @@ static int keep(struct pass *pass, const struct iovec *ranges, size_t n)
 
 static int flush(struct pass *pass)
 {
-	const struct target *const target = &pass->job->target;
-	size_t done = 0;
-	int ret = 0;
+	uint8_t *at = pass->buffer;
+	size_t n = 0;
 
 	if (cancelled(pass->job))
 		return error_cancelled(pass->err);
-	while (done < pass->n && ret == 0) {
-		const struct iovec *const next = &pass->ranges[done];
-		const size_t n = target_gather(target, next, pass->n - done, pass->buffer);
+	for (size_t i = 0; i < pass->n; i++) {
+		const struct iovec range = pass->ranges[i];
+		const uint64_t start = (uint64_t)(uintptr_t)range.iov_base;
 
-		if (n)
-			ret = keep(pass, next, n);
-		done += n;
-		if (n || ret < 0)
+		// What went away meanwhile is looked at in the stop.
+		if (target_read(&pass->job->target, start, at, range.iov_len) !=
+		    (ssize_t)range.iov_len) {
+			track_lose(&pass->precopy->track, start, start + range.iov_len);
 			continue;
-		// It cannot be read this way, or went away meanwhile: then it is looked at in the stop.
-		const uint64_t start = (uint64_t)(uintptr_t)next->iov_base;
-
-		if (target_read(target, start, pass->buffer, next->iov_len) ==
-		    (ssize_t)next->iov_len)
-			ret = keep(pass, next, 1);
-		else
-			track_lose(&pass->precopy->track, start, start + next->iov_len);
-		done++;
+		}
+		pass->ranges[n++] = range;
+		at += range.iov_len;
 	}
 	pass->n = pass->size = 0;
-	return ret;
+	return keep(pass, pass->ranges, n);
 }
 
 static int add_range(void *arg, uint64_t start, uint64_t end, enum track_news news)

@@ -132,6 +132,7 @@ int precopy_end(struct job *job, struct coresnap_error *err)
 	}
 	phases_enter(&job->phases, CORESNAP_PHASE_COPY);
 	mem->deadline_ns = allowance_deadline_ns(job, CORESNAP_METHOD_PRECOPY);
+	mem->fresh = true;
 	ret = mem_stage(mem, 0, err);
 	if (ret == -ETIME)
 		return allowance_used_up(job, err);

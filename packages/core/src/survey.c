@@ -51,13 +51,10 @@ static bool is_present(int pagemap, uint64_t start, uint64_t page_size)
 	return true;
 }
 
-// As target_read() does it.
-static uint64_t time_sample(pid_t pid, uint64_t start, uint8_t *buf)
+static uint64_t time_sample(const struct target *target, uint64_t start, uint8_t *buf)
 {
-	const struct iovec to = { .iov_base = buf, .iov_len = SAMPLE };
-	const struct iovec from = { .iov_base = (void *)(uintptr_t)start, .iov_len = SAMPLE };
 	const uint64_t began = sys_now_ns();
-	const long n = sys_call(SYS_process_vm_readv, pid, &to, 1, &from, 1, 0);
+	const ssize_t n = target_read(target, start, buf, SAMPLE);
 
 	return n == SAMPLE ? sys_now_ns() - began : 0;
 }
@@ -94,7 +91,7 @@ uint64_t survey_copy_ns(const struct target *target, const struct maps *maps, st
 
 		if (!is_present(pagemap, start, page_size))
 			continue;
-		times[n] = time_sample(target->pid, start, memory + i * SAMPLE);
+		times[n] = time_sample(target, start, memory + i * SAMPLE);
 		n += times[n] != 0;
 	}
 	return n < SAMPLES / 4 ? 0 : median(times, n) * ((1u << 20) / SAMPLE);

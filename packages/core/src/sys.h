@@ -243,13 +243,24 @@ static inline int sys_fstatfs(int fd, struct statfs64 *ret)
 #endif
 }
 
-// Nanoseconds of the monotonic clock.
-static inline uint64_t sys_now_ns(void)
+static inline uint64_t sys_clock_ns(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+// Nanoseconds of the monotonic clock.
+static inline uint64_t sys_now_ns(void)
+{
+	return sys_clock_ns(CLOCK_MONOTONIC);
+}
+
+// Nanoseconds that this thread has run.
+static inline uint64_t sys_cpu_ns(void)
+{
+	return sys_clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 #endif

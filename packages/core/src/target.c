@@ -339,28 +339,48 @@ int target_refused(const struct target *target, pid_t tid, struct coresnap_error
 		pid);
 }
 
-// process_vm_readv copies straight between the two address spaces but respects page protections;
-// /proc/PID/mem goes through a page-sized buffer and, for a tracer, reads PROT_NONE pages too.
+// What /proc/PID/mem does not read: pages that the target makes itself (userfaultfd), and the memory of
+// a program that it has become since that was opened (execve). All, if that is not open.
+static ssize_t read_pinned(const struct target *target, uint64_t address, void *buf, size_t size)
+{
+	const uint64_t rest = target->mem_fd < 0 ? size : 4096 - address % 4096;
+	struct iovec local = { .iov_base = buf, .iov_len = size < rest ? size : (size_t)rest };
+	const struct iovec remote = { .iov_base = (void *)(uintptr_t)address,
+				      .iov_len = local.iov_len };
+
+	if (address > UINTPTR_MAX - local.iov_len)
+		return -EFAULT;
+	return sys_retry(SYS_process_vm_readv, target->pid, &local, 1, &remote, 1, 0);
+}
+
+// By process_vm_readv(2) only where it must be, since that pins pages: from Linux 5.19 on whoever has a
+// page pinned which it shares with its child, or with its copy, is given one of its own, charged to its
+// control group (gup_must_unshare() in mm/gup.c). /proc/PID/mem is as fast, holds mmap_lock for one page
+// at a time, and reads PROT_NONE pages too.
+static ssize_t read_some(const struct target *target, uint64_t address, void *buf, size_t size)
+{
+	const ssize_t n = target->mem_fd < 0 ? -ESRCH :
+					       sys_pread(target->mem_fd, buf, size, address);
+
+	if (n > 0)
+		return n;
+	const ssize_t pinned = read_pinned(target, address, buf, size);
+
+	return pinned > 0 ? pinned : n ? n : -ESRCH;
+}
+
 ssize_t target_read(const struct target *target, uint64_t address, void *buf, size_t size)
 {
-	const struct iovec local = { .iov_base = buf, .iov_len = size };
-	const struct iovec remote = { .iov_base = (void *)(uintptr_t)address, .iov_len = size };
-	ssize_t done = 0;
+	size_t done = 0;
 
-	if (address <= UINTPTR_MAX - size) {
-		done = sys_retry(SYS_process_vm_readv, target->pid, &local, 1, &remote, 1, 0);
-		if (done < 0)
-			done = 0;
-	}
-	while ((size_t)done < size) {
-		const ssize_t n = sys_pread(target->mem_fd, (char *)buf + done, size - (size_t)done,
-					    address + (uint64_t)done);
+	while (done < size) {
+		const ssize_t n = read_some(target, address + done, (char *)buf + done, size - done);
 
 		if (n <= 0)
-			return done ? done : n ? n : -ESRCH;
-		done += n;
+			return done ? (ssize_t)done : n;
+		done += (size_t)n;
 	}
-	return done;
+	return (ssize_t)done;
 }
 
 size_t target_gather(const struct target *target, const struct iovec *ranges, size_t n, void *buf)

@@ -191,6 +191,12 @@ def status(pid: int, field: str) -> str:
     raise AssertionError(f"no {field} in the status of {pid}")
 
 
+def kilobytes(pid: int, name: str) -> int:
+    """A sum over all mappings of a process: a line of its smaps_rollup."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
+
+
 def threads(pid: int) -> set[int]:
     """The thread ids of a process."""
     return {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()}
@@ -299,6 +305,14 @@ class Held:
     def is_going_on(self) -> bool:
         """Is it still stuck?"""
         return self.process.poll() is None
+
+    def take(self, size: int) -> bytes:
+        """Read so many bytes of the pipe, or up to its end."""
+        parts = []
+        while size and (part := self.pipe.read(size)):
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
 
     def finish(self, core: Path | None = None) -> int:
         """Read the pipe to its end, into a file if given. Returns the exit code."""

@@ -256,6 +256,19 @@ static void do_vfork(void)
 	puts("back");
 }
 
+// A child that shares all private memory, and ends with us.
+static pid_t do_fork(void)
+{
+	const pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	return pid;
+}
+
 static void do_exec(const char *path)
 {
 	char *const argv[] = { (char *)path, NULL };
@@ -308,6 +321,8 @@ static void obey(const char *what, const char *how, const char *how_much)
 		answer(ptrace(PTRACE_SEIZE, atoi(how), NULL, NULL));
 	else if (strcmp(what, "children") == 0)
 		do_children();
+	else if (strcmp(what, "fork") == 0)
+		answer_number(do_fork());
 	else if (strcmp(what, "vfork") == 0)
 		do_vfork();
 	else if (strcmp(what, "exec") == 0)
