@@ -37,6 +37,7 @@ SETTINGS = (
     f"{_ROW}[frozen-2-native]",
     f"{_ROW}[pids-max-native]",
     f"{_ROW}[memory-limit-native]",
+    f"{_ROW}[memory-limit-huge-native]",
     f"{_HARD}when_memory_is_short_the_copy_dies_and_not_the_target",
     f"{_HARD}a_dumper_in_the_group_of_its_target_stages_no_more_than_the_group_has",
     f"{_ROW}[no-overcommit-native]",

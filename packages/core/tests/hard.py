@@ -38,6 +38,7 @@ COMMIT_LIMIT = Path("/proc/sys/vm/overcommit_kbytes")
 COMMITTABLE = 160
 """MiB that may be committed besides what is, where that is ours to say."""
 HUGE_PAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
+TRANSPARENT = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
 FINAL_SCOPE = 3
 """From which Yama cannot be brought back."""
@@ -299,13 +300,17 @@ def pids_max(place: Place) -> Hard:
     return hard
 
 
-def with_memory_left(place: Place, size: int) -> tuple[Subject, cgroup.Cgroup]:
+def with_memory_left(
+    place: Place, size: int, *, huge: bool = False
+) -> tuple[Subject, cgroup.Cgroup]:
     """A target with 64 MiB, and its control group, which has this much left."""
     group = place.stack.enter_context(cgroup.of("memory"))
-    subject = place.start("later", "64")
+    subject = place.start("later-huge" if huge else "later", "64")
     group.take(subject.pid)
     subject.tell("go on")
     assert subject.ask("check") == "ok"  # it has done so
+    if huge and living.kilobytes(subject.pid, "AnonHugePages") == 0:
+        pytest.skip("this kernel makes no transparent huge pages here")
     names = ("memory.max", "memory.limit_in_bytes")
     group.limit(group.number("memory.current", "memory.usage_in_bytes") + size, *names)
     return subject, group
@@ -314,6 +319,16 @@ def with_memory_left(place: Place, size: int) -> tuple[Subject, cgroup.Cgroup]:
 def memory_limit(place: Place) -> Hard:
     """Its control group may have no more memory."""
     subject, _ = with_memory_left(place, 65536)
+    hard = Hard(subject=subject, pid=subject.pid)
+    hard.checks.append(lambda: subject.tell("touch"))
+    return hard
+
+
+def memory_limit_of_huge_pages(place: Place) -> Hard:
+    """Its control group has room for a copy, and not for all of its huge pages again."""
+    if machine.OWN:
+        place.stack.enter_context(machine.setting(TRANSPARENT, "madvise"))
+    subject, _ = with_memory_left(place, 3 * MIB, huge=True)
     hard = Hard(subject=subject, pid=subject.pid)
     hard.checks.append(lambda: subject.tell("touch"))
     return hard

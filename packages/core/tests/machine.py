@@ -8,6 +8,7 @@ the machine has it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,25 +23,32 @@ def number(file: Path) -> int:
     return int(file.read_text())
 
 
-def choose(file: Path, value: int) -> None:
+def _value(file: Path) -> str:
+    """Likewise; where it lists the choices, the one in brackets."""
+    text = file.read_text().strip()
+    chosen = re.search(r"\[(\w+)\]", text)
+    return chosen[1] if chosen else text
+
+
+def choose(file: Path, value: int | str) -> None:
     """From now on the file says so; skips where it says otherwise and is not ours to change."""
     if not file.exists():
         pytest.skip(f"this kernel has no {file}")
-    if number(file) == value:
+    if _value(file) == str(value):
         return
     if not OWN:
         pytest.skip(f"{file} is not {value}, and not ours to change")
     file.write_text(str(value))
-    assert number(file) == value, f"{file} cannot be {value}"
+    assert _value(file) == str(value), f"{file} cannot be {value}"
 
 
 @contextmanager
-def setting(file: Path, value: int) -> Iterator[None]:
+def setting(file: Path, value: int | str) -> Iterator[None]:
     """As choose(), and afterwards it is as it was."""
-    before = file.read_text() if file.exists() else ""
+    before = _value(file) if file.exists() else ""
     choose(file, value)
     try:
         yield
     finally:
-        if file.read_text() != before:
+        if _value(file) != before:
             file.write_text(before)

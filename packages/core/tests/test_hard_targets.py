@@ -120,6 +120,7 @@ ROWS = [
     Row(name="process-limit", make=hard.process_limit, fork=REFUSED, root=True),
     Row(name="pids-max", make=hard.pids_max, fork=REFUSED, root=True),
     Row(name="memory-limit", make=hard.memory_limit, fork=REFUSED, root=True),
+    Row(name="memory-limit-huge", make=hard.memory_limit_of_huge_pages, fork=REFUSED, root=True),
     Row(name="no-overcommit", make=partial(hard.no_overcommit, greedy=True), fork=REFUSED),
     Row(name="no-overcommit-room", make=partial(hard.no_overcommit, greedy=False)),
     Row(name="no-huge-page-left", make=hard.no_huge_page_left),

@@ -51,6 +51,7 @@ static void *guard(void *at, size_t size)
 
 static volatile uint8_t *filled;
 static size_t filled_size;
+static int filled_advice = MADV_NOHUGEPAGE;
 
 static int damaged(void)
 {
@@ -120,8 +121,9 @@ static int answer(void)
 		say_number(rounds);
 		return 1;
 	case 't':
-		for (size_t at = 0; at < filled_size; at += PAGE)
-			filled[at] = 0x5a;
+		// Soon to some of each huge page, so that none is given back as a whole.
+		for (size_t i = 0; i < filled_size / PAGE; i++)
+			filled[i * 521 % (filled_size / PAGE) * PAGE] = 0x5a;
 		say("ok\n");
 		return 1;
 	default:
@@ -281,7 +283,10 @@ static void fill(const char *mebibytes)
 {
 	const size_t size = (size_t)atoi(mebibytes) << 20;
 
-	filled = guard(map(size), size);
+	uint8_t *const at = map(size);
+
+	madvise(at, size, filled_advice);
+	filled = guard(at, size);
 	filled_size = size;
 }
 
@@ -298,6 +303,12 @@ static void fill_later(const char *mebibytes)
 	while (answer())
 		;
 	fill(mebibytes);
+}
+
+static void fill_huge_pages_later(const char *mebibytes)
+{
+	filled_advice = MADV_HUGEPAGE;
+	fill_later(mebibytes);
 }
 
 static void have_huge_page(const char *more)
@@ -452,6 +463,7 @@ static const struct {
 	{ "fill", fill, 0 },
 	{ "huge-page", have_huge_page, 0 },
 	{ "later", fill_later, 1 },
+	{ "later-huge", fill_huge_pages_later, 1 },
 	{ "mapping", have_mapping_thread, 0 },
 	{ "no-fork", kill_forks, 0 },
 	{ "reserve", reserve, 0 },
