@@ -76,13 +76,18 @@ def refresh(line: str) -> None:
 )
 @click.option("--style-only", is_flag=True, help="Compile nothing.")
 def check(line: str, *, names: tuple[str, ...], style_only: bool) -> None:
-    """checkpatch --strict; each patch builds; CONFIG_LIVEDUMP=n leaves objects as they were."""
+    """Tell what is wrong with a series.
+
+    checkpatch --strict; whether each patch builds; what W=1 and sparse say that they do not say
+    without the series; whether CONFIG_LIVEDUMP=n leaves objects as they were.
+    """
     tree = _tree(line)
     tree.apply()
     wrong = _told(checks.style(tree))
     for name in () if style_only else names or (X86_64.name, ARM.name):
         architecture = BY_NAME[name]
         wrong += _told(checks.builds(tree, architecture))
+        wrong += _told(checks.new_warnings(tree, architecture))
         wrong += _told(checks.changed_when_off(tree, architecture))
     if wrong:
         raise click.ClickException(f"{wrong} complaints")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,12 @@ them: do_coredump() returns a value."""
 # Line numbers, which a patch may move, are no code: warnings have them, and the names of initcalls.
 _OFF = {"CONFIG_LIVEDUMP": "n", "CONFIG_DEBUG_BUGVERBOSE": "n", "CONFIG_BUG": "n"}
 _INITCALL = re.compile(rb"(__initcall__kmod_\w+?__\d+_)\d+(?=_)")
+# unlock_task_sighand() and find_lock_task_mm(), which returns with a lock or NULL, of each user.
+_EXPLAINED_STRICT = re.compile(
+    "include/linux/sched/signal.h: warning: incorrect type in argument 1"
+    "|context imbalance in 'find_thread'"
+)
+_COMPLAINT = re.compile(r"(?P<file>\S+?):[\d:]+: (?P<words>(?:warning|error): .*)")
 _DEADLINE = 3600.0
 
 
@@ -105,6 +112,60 @@ def changed_when_off(tree: Tree, architecture: Architecture) -> Iterator[str]:
     for name in UNTOUCHED:
         if before[name] != after[name]:
             yield f"{architecture.name}: {name} is another one although CONFIG_LIVEDUMP is n"
+
+
+def _touched(tree: Tree) -> list[str]:
+    """Files that the series changes or adds."""
+    return tree.git("diff", "--name-only", f"{BASE}..{SERIES}").split()
+
+
+def _objects_of(tree: Tree, architecture: Architecture) -> list[str]:
+    """What is made of those that are there, on this architecture."""
+    family = {"i386": "x86", "x86_64": "x86"}.get(architecture.kernel, architecture.kernel)
+    return [
+        name.removesuffix(".c") + ".o"
+        for name in _touched(tree)
+        if name.endswith(".c")
+        and not name.startswith("tools/")
+        and (not name.startswith("arch/") or name.startswith(f"arch/{family}/"))
+        and (tree.path / name).exists()
+    ]
+
+
+def _complaints(tree: Tree, maker: own.Maker, branch: str) -> Counter[str]:
+    """What gcc and kernel-doc say with W=1, and sparse, of the touched files; without lines.
+
+    What they say of other headers they say of each user of those.
+    """
+    tree.git("checkout", "--quiet", branch)
+    _configure(maker, {})
+    maker.run("prepare")
+    maker.log.write_text("")
+    maker.run("W=1", "C=2", *_objects_of(tree, maker.made_of.architecture))
+    said = maker.log.read_text(errors="replace").replace(f"{tree.path}/", "")
+    touched = _touched(tree)
+    return Counter(
+        f"{found['file']}: {found['words']}"
+        for found in map(_COMPLAINT.match, said.splitlines())
+        if found and found["file"] in touched
+    )
+
+
+def new_warnings(tree: Tree, architecture: Architecture) -> Iterator[str]:
+    """What W=1 and sparse say of the files that the series touches and do not say without it."""
+    with own.one_at_a_time(own.work_area(Cache.default())) as lock:
+        maker = _maker(tree, architecture, "strict", lock)
+        try:
+            before = _complaints(tree, maker, BASE)
+            after = _complaints(tree, maker, SERIES)
+        except own.BuildFailed as error:
+            yield f"{architecture.name}: with W=1 and sparse: {error}"
+            return
+        finally:
+            tree.git("checkout", "--quiet", SERIES)
+    for line in (after - before).elements():
+        if not _EXPLAINED_STRICT.search(line):
+            yield f"{architecture.name}: {line}"
 
 
 def place(line: str) -> Path:

@@ -25,7 +25,9 @@ allnoconfig:
 vmlinux:
 \t@if grep -n broken kernel/fork.c; then exit 1; fi
 \t@grep odd kernel/fork.c && echo "fork.c:1: warning: odd" || true
+prepare:
 %.o: force
+\t@test -z "$(W)" || sed -n "/meek/ {s,.*,$*.c:7:1: warning: meek,p}" $*.c
 \tmkdir -p $(O)/$(dir $@)
 \tgrep -q LIVEDUMP=y $(O)/.config && cp $*.c $(O)/$@ || grep -v only-when-on $*.c > $(O)/$@
 .PHONY: force
@@ -128,6 +130,7 @@ def test_a_sound_series_has_no_complaints(tree: Tree) -> None:
     tree.refresh()
     assert list(checks.style(tree)) == []
     assert list(checks.builds(tree, X86_64)) == []
+    assert list(checks.new_warnings(tree, X86_64)) == []
     assert list(checks.changed_when_off(tree, X86_64)) == []
     assert tree.git("branch", "--show-current").strip() == SERIES
 
@@ -152,6 +155,16 @@ def test_a_warning_is_a_complaint(tree: Tree) -> None:
     commit(tree, "fork: One", kernel__fork="odd\n")
     (said,) = checks.builds(tree, X86_64)
     assert said == "x86-64: fork: One: fork.c:1: warning: odd"
+
+
+def test_only_new_warnings_of_the_strict_are_told(tree: Tree) -> None:
+    tree.git("checkout", "--quiet", BASE)
+    commit(tree, "more source", kernel__pid="meek\n")
+    tree.apply()
+    commit(tree, "pid, fork: One", kernel__pid="more\nmeek\n", kernel__fork="meek\n")
+    (said,) = checks.new_warnings(tree, X86_64)
+    assert said == "x86-64: kernel/fork.c: warning: meek"
+    assert tree.git("branch", "--show-current").strip() == SERIES
 
 
 def test_lines_that_move_are_no_change(tree: Tree) -> None:
