@@ -87,11 +87,43 @@ static struct extent kept(const struct extent *extent, const struct segment *seg
 	return part;
 }
 
+// Bytes that are where they belong.
+static int keep_extent(struct emit *emit, const struct extent *extent, struct coresnap_error *err)
+{
+	const uint64_t size = extent->end - extent->start;
+	int ret = skip_to(emit, extent->offset, err);
+
+	if (ret == 0)
+		ret = sink_keep(emit->sink, size, err);
+	if (ret == 0)
+		emit->sink->written += size;
+	return ret;
+}
+
+// From the last segment that is in its place to the first one that is not. What lies between is to be
+// read yet, so no hole is made of it.
+static int leave_places(struct emit *emit, struct coresnap_error *err)
+{
+	const struct plan *const plan = emit->plan;
+	const size_t n = plan->n_in_places;
+	const struct segment *const last = n ? &plan->segments[n - 1] : NULL;
+	struct sink *const sink = emit->sink;
+
+	if (!emit->in_places || emit->segment < n || sink->pos >= plan->segments[n].offset)
+		return 0;
+	const int ret = last ? skip_to(emit, last->offset + last->filesz, err) : 0;
+
+	return ret < 0 ? ret : sink_keep(sink, plan->segments[n].offset - sink->pos, err);
+}
+
 static int emit_extent(struct emit *emit, const struct segment *segment,
 		       const struct extent *extent, struct coresnap_error *err)
 {
 	const uint64_t offset = segment->offset + (extent->start - segment->vaddr);
 	const size_t unit = emit->plan->page_size;
+
+	if (emit->in_places && extent->spooled && !extent->bytes && extent->offset == offset)
+		return keep_extent(emit, extent, err);
 
 	for (uint64_t at = extent->start; at < extent->end && !emit->cut; at += EMIT_PIECE) {
 		const size_t size =
@@ -129,8 +161,10 @@ int emit_extents(struct emit *emit, size_t until, struct coresnap_error *err)
 			return error_set(err, CORESNAP_E_FAILED, EINVAL,
 					 "a page of the target lies in no segment");
 		const struct extent part = kept(extent, segment);
-		const int ret = emit_extent(emit, segment, &part, err);
+		int ret = leave_places(emit, err);
 
+		if (ret == 0)
+			ret = emit_extent(emit, segment, &part, err);
 		if (ret < 0)
 			return ret;
 	}
@@ -193,12 +227,27 @@ int emit_tags(struct emit *emit, struct coresnap_error *err)
 	return 0;
 }
 
+// What lies behind the last segment that is in its place was read by now. Best effort.
+static void drop_sources(const struct emit *emit)
+{
+	const struct plan *const plan = emit->plan;
+	const size_t n = plan->n_in_places;
+
+	if (!emit->in_places || n == plan->n_segments)
+		return;
+	const uint64_t from = n ? plan->segments[n - 1].offset + plan->segments[n - 1].filesz :
+				  plan->head_size;
+
+	(void)sink_make_hole(emit->sink, from, plan->segments[n].offset - from);
+}
+
 int emit_tail(struct emit *emit, struct coresnap_error *err)
 {
 	const struct plan *plan = emit->plan;
 
 	if (emit->cut)
 		return 0;
+	drop_sources(emit);
 	if (plan->tail_size)
 		return put(emit, plan->data_end, plan->tail, plan->tail_size, plan->tail_size, err);
 	// The kernel ends a hole by a byte (do_coredump() in fs/coredump.c), which counts, too.

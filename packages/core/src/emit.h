@@ -18,6 +18,7 @@ struct emit {
 	// The same for tags.
 	size_t tag_segment, tag_extent;
 	struct spent spent;
+	bool in_places; // bytes of the spool may be where they belong: it is the core's file
 	uint64_t end;  // offset after which nothing is written
 	uint64_t left; // bytes that the kernel would still write under its limit
 	bool cut;      // a limit was met: whatever would follow is not written

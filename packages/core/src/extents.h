@@ -15,7 +15,7 @@ struct extent {
 	uint64_t start, end;
 	const uint8_t *bytes; // staged in memory; NULL: in the spool, or to be pulled from the image
 	const uint8_t *tags;  // likewise, where the mapping has tags (tags.h)
-	uint64_t offset;      // in the spool's file
+	uint64_t offset;      // in the spool's file, which may be the core's
 	bool spooled;         // is it there?
 	bool certain;         // pages known to be there: failing to read them is worth telling
 };

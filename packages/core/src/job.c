@@ -59,10 +59,13 @@ void job_thaw(struct job *job)
 static int begin_core(struct job *job)
 {
 	const struct coresnap_options *options = &job->options;
+	const bool in_places = job->result.method == CORESNAP_METHOD_PRECOPY &&
+			       job->precopy.in_places;
 	const struct plan_wishes wishes = {
 		.notes = options->notes,
 		.n_notes = options->n_notes,
 		.max_size = options->keep == CORESNAP_KEEP_SMALL ? options->max_size : 0,
+		.places = in_places ? &job->precopy.places : NULL,
 	};
 
 	precopy_join(&job->precopy, &job->snapshot.maps, job->snapshot.flags);
@@ -74,6 +77,7 @@ static int begin_core(struct job *job)
 	job->emit = (struct emit){ .plan = &job->plan,
 				   .mem = &job->mem,
 				   .sink = &job->sink,
+				   .in_places = in_places,
 				   .buffer = arena_alloc(&job->arena, EMIT_PIECE) };
 	if (!job->emit.buffer)
 		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM, "no memory to write with");

@@ -125,6 +125,7 @@ bool job_precopied(struct job *job, int *ret)
 		return true;
 	}
 	*ret = step_down(job, &why);
+	spool_close(&job->precopy.spool);
 	if (*ret == 0)
 		job_forget_copy(job);
 	return *ret < 0;

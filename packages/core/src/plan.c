@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "plan_limit.h"
+#include "plan_places.h"
 
 static void put_ehdr(uint8_t *at, const struct arch *arch, size_t n_phdrs, uint64_t shoff)
 {
@@ -114,9 +115,12 @@ static bool place(struct segment *segment, uint64_t filesz, uint64_t *offset)
 }
 
 // Places all segments from offset on; false when the file would be larger than its class can say.
-static bool place_all(struct plan *plan, const struct snapshot *s, uint64_t offset)
+static bool place_all(struct plan *plan, const struct snapshot *s, const struct places *places,
+		      uint64_t offset)
 {
-	for (size_t i = 0; i < plan->n_segments; i++)
+	if (places)
+		offset = plan_in_places(plan, places);
+	for (size_t i = 0; !places && i < plan->n_segments; i++)
 		if (!place(&plan->segments[i], plan->segments[i].kept, &offset))
 			return false;
 	plan->tags_at = offset;
@@ -194,18 +198,20 @@ static int build_head(struct plan *plan, const struct snapshot *s, const struct 
 
 // Places all; what the caller's limit lets be kept, if there is one.
 static bool place_kept(struct plan *plan, const struct snapshot *s, uint64_t offset,
-		       uint64_t max_size)
+		       const struct plan_wishes *wishes)
 {
+	const uint64_t max_size = wishes->max_size;
+
 	keep_all(plan, s);
 	// Without a limit on what is kept there may be no file that holds it.
-	bool fits = place_all(plan, s, offset);
+	bool fits = place_all(plan, s, wishes->places, offset);
 
 	plan->whole = fits ? plan->size : UINT64_MAX;
 	if (max_size && plan->whole > max_size) {
 		const uint64_t taken = offset + plan->tail_size;
 
 		plan_shorten(plan, s, max_size > taken ? max_size - taken : 0);
-		fits = place_all(plan, s, offset);
+		fits = place_all(plan, s, NULL, offset);
 	}
 	return fits;
 }
@@ -232,7 +238,11 @@ int plan_build(struct plan *plan, const struct snapshot *s, const struct plan_wi
 
 	if (n_phdrs >= PN_XNUM)
 		put_tail(plan, s->arch, n_phdrs);
-	if (!place_kept(plan, s, data, wishes->max_size))
+	if (wishes->places && data > wishes->places->data)
+		return error_set(err, CORESNAP_E_FAILED, EFBIG,
+				 "the process has got more threads or mappings while it was dumped "
+				 "than room was left for; try again");
+	if (!place_kept(plan, s, data, wishes))
 		return error_set(err, CORESNAP_E_FAILED, EFBIG,
 				 "the core would be larger than its format can express");
 	if (build_head(plan, s, &notes, plan->tail_size ? plan->data_end : 0) < 0)

@@ -12,12 +12,14 @@
 //   6. the tags of the kept bytes likewise
 //   7. with more than 65534 segments: one section header, whose sh_info is their number
 //
-// 1 to 3 are one buffer here ("head"), 7 is "tail".
+// 1 to 3 are one buffer here ("head"), 7 is "tail". Where bytes were written to their places before
+// (places.h), there are holes before and between the segments of 5.
 #ifndef CORESNAP_PLAN_H
 #define CORESNAP_PLAN_H
 
 #include "error.h"
 #include "note.h"
+#include "places.h"
 #include "snapshot.h"
 
 struct segment {
@@ -34,6 +36,7 @@ struct plan_wishes {
 	size_t n_notes;
 	uint64_t
 		max_size; // CORESNAP_KEEP_SMALL: segments are shortened until the core fits; 0: none
+	const struct places *places; // where bytes are already, and then max_size is 0; or NULL
 };
 
 struct plan {
@@ -41,6 +44,7 @@ struct plan {
 	size_t head_size;
 	struct segment *segments; // ascending addresses and offsets
 	size_t n_segments;
+	size_t n_in_places;   // so many of the first are where wishes->places has them
 	struct segment *tags; // likewise; filesz is what the tags of the memory take
 	size_t n_tags;
 	uint8_t tail[64];

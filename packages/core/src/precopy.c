@@ -2,13 +2,21 @@
 // The passes over a running target.
 #include "precopy.h"
 
+#include <elf.h>
+
 #include "cleanup.h"
 #include "gentle.h"
 #include "job.h"
+#include "procfs.h"
 #include "snapmaps.h"
 #include "sys.h"
 
 #define PIECE (1u << 20)
+
+// Less is copied twice before it matters, and its core has no holes that the kernel's has not. Of more
+// than the other they are too large for some file systems.
+#define IN_PLACES      ((uint64_t)64 << 20)
+#define MOST_IN_PLACES ((uint64_t)1 << 40)
 
 // Copied in about a tenth of the time that the stop itself takes.
 #define FEW_BYTES (300u * 4096)
@@ -21,7 +29,7 @@ struct pass {
 	struct precopy *precopy;
 	struct coresnap_error *err;
 	struct extents *fresh; // what was not in the spool before
-	size_t at;             // how far its list was looked through
+	size_t at, place_at;   // how far lists were looked through
 	uint64_t bytes;
 	uint8_t *buffer; // of PIECE bytes
 	struct iovec ranges[MAX_RANGES];
@@ -76,37 +84,49 @@ static bool may_grow(const struct pass *pass, uint64_t size)
 		precopy->spool.size + size <= pass->job->estimate.budget / 2);
 }
 
-// The bytes of one range: behind all, since writing in one piece is cheapest; or, where that may not
-// grow, in the place of the older ones of the same pages.
-static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uint8_t *bytes)
+// The first part of a range, and where its bytes go. In the first pass, to their place in the core, if it
+// has one. Then behind all, since writing in one piece is cheapest; or, where that may not grow, in the
+// place of the older ones of the same pages, and then *again.
+static struct extent next_part(struct pass *pass, uint64_t start, uint64_t end, bool *again)
 {
 	struct precopy *const precopy = pass->precopy;
+	const bool foreseen = precopy->in_places && precopy->passes == 0;
+	const struct extent *place = NULL;
+
+	if (foreseen)
+		place = extents_at(&precopy->places.list, &pass->place_at, start);
+	else if (!may_grow(pass, end - start))
+		place = extents_at(&precopy->pages, &pass->at, start);
+	const bool here = place && place->start <= start;
+	const uint64_t border = !place ? end : here ? place->end : place->start;
+	struct extent part = { .start = start,
+			       .end = border < end ? border : end,
+			       .offset = here ? place->offset + (start - place->start) :
+						precopy->spool.size,
+			       .spooled = true,
+			       .certain = true };
+
+	if (!here)
+		precopy->spool.size += part.end - part.start;
+	*again = here && !foreseen;
+	return part;
+}
+
+static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uint8_t *bytes)
+{
 	int ret = 0;
 
 	while (start < end && ret == 0) {
-		const struct extent *const old =
-			may_grow(pass, end - start) ?
-				NULL :
-				extents_at(&precopy->pages, &pass->at, start);
-		const bool again = old && old->start <= start;
-		const uint64_t border = !old ? end : again ? old->end : old->start;
-		const struct extent extent = {
-			.start = start,
-			.end = border < end ? border : end,
-			.offset = again ? old->offset + (start - old->start) : precopy->spool.size,
-			.spooled = true,
-			.certain = true
-		};
-		const size_t size = (size_t)(extent.end - start);
+		bool again;
+		const struct extent part = next_part(pass, start, end, &again);
+		const size_t size = (size_t)(part.end - part.start);
 
-		if (!again) {
-			precopy->spool.size += size;
-			ret = extents_add(pass->fresh, &extent);
-		}
+		if (!again)
+			ret = extents_add(pass->fresh, &part);
 		if (ret == 0)
-			ret = put(pass, extent.offset, bytes, size);
+			ret = put(pass, part.offset, bytes, size);
 		bytes += size;
-		start = extent.end;
+		start = part.end;
 	}
 	return ret;
 }
@@ -369,6 +389,44 @@ int precopy_once_more(struct job *job, struct coresnap_error *err)
 	return gentle_run(job, make_pass, &passes, err);
 }
 
+// Is the first pass to write the core's own file?
+static bool in_places(struct job *job)
+{
+	const struct coresnap_options *const options = &job->options;
+	struct precopy *const precopy = &job->precopy;
+	const uint64_t kept = job->estimate.kept;
+	const struct arch *const arch = target_arch_of_exe(&job->target);
+	struct coresnap_error ignored = { 0 };
+	struct procfs_status status;
+
+	precopy->places.list.arena = &job->arena;
+	snapmaps_select_ahead(&job->what, &job->target);
+	return kept >= IN_PLACES && kept <= MOST_IN_PLACES && sink_takes_places(&job->sink) &&
+	       !options->max_size && !options->core_limit && arch &&
+	       procfs_read_status(job->target.proc_fd, "status", &status) == 0 &&
+	       places_foresee(&precopy->places, &job->what.ahead, status.threads,
+			      (uint64_t)sysconf(_SC_PAGESIZE),
+			      arch->elf_class == ELFCLASS32) == 0 &&
+	       spool_open_core(&precopy->spool, &job->sink, kept, &ignored) == 0;
+}
+
+static int open_spool(struct job *job, struct coresnap_error *err)
+{
+	struct precopy *const precopy = &job->precopy;
+
+	precopy->in_places = in_places(job);
+	if (precopy->in_places) {
+		precopy->spool.size = precopy->places.end;
+		return 0;
+	}
+	// Half of the budget is for what the pause copies. A file of a disk costs as much time as the
+	// core itself.
+	precopy->in_memory = job->sink.kind != CORESNAP_TO_MEMORY &&
+			     job->estimate.kept <= job->estimate.budget / 2;
+	return spool_open(&precopy->spool, &job->sink, job->estimate.kept,
+			  precopy->in_memory || job->sink.kind == CORESNAP_TO_MEMORY, err);
+}
+
 int precopy_begin(struct job *job, struct coresnap_error *err)
 {
 	struct precopy *const precopy = &job->precopy;
@@ -379,12 +437,7 @@ int precopy_begin(struct job *job, struct coresnap_error *err)
 	precopy->track.target = &job->target;
 	precopy->track.self = job->first_tid != 0;
 	precopy->track.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
-	// Half of the budget is for what the pause copies. A file of a disk costs as much time as the
-	// core itself.
-	precopy->in_memory = job->sink.kind != CORESNAP_TO_MEMORY &&
-			     job->estimate.kept <= job->estimate.budget / 2;
-	int ret = spool_open(&precopy->spool, &job->sink, job->estimate.kept,
-			     precopy->in_memory || job->sink.kind == CORESNAP_TO_MEMORY, err);
+	int ret = open_spool(job, err);
 
 	if (ret == 0)
 		ret = track_open(&precopy->track, err);

@@ -4,8 +4,9 @@
 // T: the target   D: the dumper
 //
 //   D: has the writes of T's private memory tracked                       (track.h)
-//   D: copies what is there into a file without a name                    (spool.h)     T: runs
-//   D: copies what was written meanwhile, again and again, while that becomes less      T: runs
+//   D: copies what is there: to where it will be in the core, or, if that cannot be foreseen or is not
+//      a file of our own, into a file without a name           (places.h, spool.h)     T: runs
+//   D: copies what was written meanwhile, behind it, again and again, while that becomes less  T: runs
 //   D: stops T
 //   D: takes registers and mappings; copies what was written since, and what cannot be tracked
 //   D: thaws T, ends the tracking
@@ -17,6 +18,7 @@
 #define CORESNAP_PRECOPY_H
 
 #include "extents.h"
+#include "places.h"
 #include "snapshot.h"
 #include "spool.h"
 #include "track.h"
@@ -35,6 +37,8 @@ struct precopy {
 	unsigned int stalled; // passes in a row that brought no less than the one before
 	bool enough;          // one more would not bring much less
 	bool in_memory;       // where the spool is; it counts for the stage budget
+	bool in_places;       // the first pass writes the core's file, at the places below
+	struct places places;
 	bool ready;           // the passes were made
 };
 

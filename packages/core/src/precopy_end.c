@@ -187,6 +187,13 @@ int precopy_settle(struct job *job, struct coresnap_error *err)
 	job->mem.n = kept.n;
 	job->mem.cap = kept.cap;
 	job->mem.spool_fd = job->precopy.spool.fd;
+	if (job->precopy.in_places) {
+		const uint64_t size = job->precopy.spool.size, page = job->snapshot.page_size;
+
+		job->sink.prior_size = size;
+		job->precopy.places.beyond = (size + page - 1) / page * page;
+		job->precopy.spool = SPOOL_NONE; // it is the core now
+	}
 	return 0;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "sink.h"
 
+#include <linux/falloc.h>
+
 #include "sink_parts.h"
 #include "squeeze.h"
 #include "sys.h"
@@ -68,6 +70,22 @@ static int advance(struct sink *sink, uint64_t size, struct coresnap_error *err)
 	return 0;
 }
 
+bool sink_takes_places(const struct sink *sink)
+{
+	return sink->kind == CORESNAP_TO_PATH && sink->seekable && !sink->squeeze;
+}
+
+// Of a caller's file the place is the caller's, and SEEK_DATA would move it.
+bool sink_make_hole(const struct sink *sink, uint64_t from, uint64_t size)
+{
+	if (!sink_takes_places(sink))
+		return false;
+	const int64_t data = sys_lseek(sink->fd, (int64_t)from, SEEK_DATA);
+
+	return data == -ENXIO || (data >= 0 && (uint64_t)data >= from + size) ||
+	       sys_fallocate(sink->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, size) == 0;
+}
+
 // Does the skipped bytes that end at sink->out. A hole where the file had data before would show
 // that data in the core.
 static int flush_skip(struct sink *sink, struct coresnap_error *err)
@@ -83,8 +101,10 @@ static int flush_skip(struct sink *sink, struct coresnap_error *err)
 			size = prior;
 	}
 
-	int ret = size ? sink_write_zeros(sink, from, size, err) : 0;
+	int ret = 0;
 
+	if (size && !sink_make_hole(sink, from, size))
+		ret = sink_write_zeros(sink, from, size, err);
 	if (ret == 0)
 		sink->to_skip = 0;
 	return ret;
@@ -127,6 +147,18 @@ int sink_skip(struct sink *sink, uint64_t size, struct coresnap_error *err)
 		if (ret == 0)
 			sink->to_skip += size;
 	}
+	if (ret < 0)
+		return ret;
+	sink->pos += size;
+	return sink_check(sink, false, err);
+}
+
+int sink_keep(struct sink *sink, uint64_t size, struct coresnap_error *err)
+{
+	int ret = sink->to_skip ? flush_skip(sink, err) : 0;
+
+	if (ret == 0)
+		ret = advance(sink, size, err);
 	if (ret < 0)
 		return ret;
 	sink->pos += size;

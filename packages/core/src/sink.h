@@ -35,7 +35,7 @@ struct sink {
 	char name[256];          // final name in dir_fd
 	char temp[64];           // temporary name in dir_fd; empty when none exists
 	uint64_t start;          // offset of fd at which the core begins (CORESNAP_TO_FD on a file)
-	uint64_t prior_size;     // of that file when it was opened: no holes before this offset
+	uint64_t prior_size;     // of a file with something in it before: holes up to here must be made
 	struct squeeze *squeeze; // what compresses the core on its way; NULL: nothing
 	uint64_t pos;            // bytes of the core, emitted and skipped
 	uint64_t out;        // bytes of the output, put and skipped; the same if nothing compresses
@@ -60,6 +60,15 @@ void sink_close(struct sink *sink);
 int must_check sink_emit(struct sink *sink, const void *bytes, size_t size,
 			 struct coresnap_error *err);
 int must_check sink_skip(struct sink *sink, uint64_t size, struct coresnap_error *err);
+
+// Leaves bytes as they are in the file.
+int must_check sink_keep(struct sink *sink, uint64_t size, struct coresnap_error *err);
+
+// Can its file be written to anywhere, before the core is? It is ours, and nothing compresses.
+bool sink_takes_places(const struct sink *sink);
+
+// Makes a hole, if the file system can.
+bool sink_make_hole(const struct sink *sink, uint64_t from, uint64_t size);
 
 // Bytes of the output itself, past what compresses.
 int must_check sink_put(struct sink *sink, const void *bytes, size_t size,

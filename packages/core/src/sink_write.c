@@ -192,7 +192,8 @@ int sink_set_size(struct sink *sink, struct coresnap_error *err)
 {
 	uint64_t size = sink->start + sink->out;
 
-	if (size <= sink->prior_size)
+	// Of a caller's file the rest stays.
+	if (sink->kind == CORESNAP_TO_FD && size <= sink->prior_size)
 		return 0;
 
 	// The limit on the size of files, and its signal, hold here too.

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "spool.h"
 
+#include <linux/falloc.h>
+
 #include "cleanup.h"
 #include "sys.h"
 
@@ -59,19 +61,37 @@ static int open_where(const struct sink *sink, bool in_memory)
 	return sink->dir_fd >= 0 ? open_in(sink->dir_fd, ".") : open_in(AT_FDCWD, "/var/tmp");
 }
 
-int spool_open(struct spool *spool, const struct sink *sink, uint64_t need, bool in_memory,
-	       struct coresnap_error *err)
+static bool has_room(int fd, uint64_t need)
 {
 	struct statfs64 fs;
 
+	return sys_fstatfs(fd, &fs) < 0 || fs.f_blocks == 0 ||
+	       need / (uint64_t)fs.f_bsize < fs.f_bavail;
+}
+
+int spool_open_core(struct spool *spool, const struct sink *sink, uint64_t need,
+		    struct coresnap_error *err)
+{
+	*spool = SPOOL_NONE;
+	// Of what is copied too early holes are made later.
+	if (sys_fallocate(sink->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0)
+		return fail(err, -EOPNOTSUPP, "the file system cannot make holes");
+	if (!has_room(sink->fd, need))
+		return fail(err, -ENOSPC, "the file system is too full: no space left for the core");
+	*spool = (struct spool){ .fd = sink->fd, .is_core = true };
+	return 0;
+}
+
+int spool_open(struct spool *spool, const struct sink *sink, uint64_t need, bool in_memory,
+	       struct coresnap_error *err)
+{
 	*spool = SPOOL_NONE;
 	spool->fd = open_where(sink, in_memory);
 	if (spool->fd < 0)
 		return fail(err, spool->fd, "no temporary file");
 	if (sink->dir_fd >= 0 && !in_memory)
 		need *= 2;
-	if (sys_fstatfs(spool->fd, &fs) < 0 || fs.f_blocks == 0 ||
-	    need / (uint64_t)fs.f_bsize < fs.f_bavail)
+	if (has_room(spool->fd, need))
 		return 0;
 	spool_close(spool);
 	return fail(err, -ENOSPC, "the file system is too full: no space left for twice the core, "
@@ -97,5 +117,9 @@ int spool_write(const struct spool *spool, uint64_t offset, const void *bytes, s
 
 void spool_close(struct spool *spool)
 {
-	guard_close(&spool->fd);
+	if (spool->is_core && spool->fd >= 0)
+		(void)sys_ftruncate(spool->fd, 0);
+	else
+		guard_close(&spool->fd);
+	*spool = SPOOL_NONE;
 }

@@ -13,9 +13,14 @@
 struct spool {
 	int fd; // -1: there is none
 	uint64_t size;
+	bool is_core; // it is the core's file, which is another's to close
 };
 
 #define SPOOL_NONE ((struct spool){ .fd = -1 })
+
+// The file of the core itself, which is empty yet, and must have room for @need bytes.
+int must_check spool_open_core(struct spool *spool, const struct sink *sink, uint64_t need,
+			       struct coresnap_error *err);
 
 // Makes it in memory, or where there is room for @need bytes and, on the same file system, for a core
 // of as many: in the directory of the core, or in /var/tmp.
@@ -26,7 +31,7 @@ int must_check spool_open(struct spool *spool, const struct sink *sink, uint64_t
 int must_check spool_write(const struct spool *spool, uint64_t offset, const void *bytes, size_t size,
 			   struct coresnap_error *err);
 
-// Idempotent; the bytes are gone.
+// Idempotent; the bytes are gone, and the core's file is empty again.
 void spool_close(struct spool *spool);
 
 #endif

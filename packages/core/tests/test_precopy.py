@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from toolchain import Width
 import coresnap
 from coresnap import Core, Method
 from lab.longform import PRECOPIES
+from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
@@ -145,6 +148,32 @@ def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_
             }
     assert len(cores["stop"]) > 3
     assert cores["precopy"] == cores["stop"] == cores["fork"]
+
+
+def test_never_torn_in_a_pipe(start: Start, tmp_path: Path) -> None:
+    """Where what was copied ahead cannot be written to its place in the core."""
+    subject = start("x")
+    layout = subject.ask("layout")
+    for _ in range(PRECOPIES // 5):
+        options = ("-m", "precopy", "-q", "-o", "-")
+        argv = [str(living.tool()), *options, str(subject.pid)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            (tmp_path / "core").write_bytes(process.stdout.read())
+        assert process.returncode == 0
+        with Core(tmp_path / "core") as core:
+            expect_one_instant(Memory(core, layout, Width.NATIVE))
+
+
+def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> None:
+    subject = start("jtnpsx")
+    strace = (living.need("strace"), "-f", "-e", "trace=pwrite64", "-o", tmp_path / "calls")
+    dump_it = (living.tool(), "-m", "precopy", "-q", "-o", tmp_path / "core", str(subject.pid))
+    subprocess.run([*strace, *dump_it], check=True, timeout=DEADLINE)
+    written = sum(map(int, re.findall(r" = (\d+)$", (tmp_path / "calls").read_text(), re.M)))
+    held = (tmp_path / "core").stat().st_blocks * 512
+    assert held > 32 << 20
+    assert written < held * 1.2
 
 
 def test_auto_takes_it_for_a_large_target(start: Start, tmp_path: Path) -> None:

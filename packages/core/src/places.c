@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "places.h"
+
+#include <elf.h>
+#include <errno.h>
+
+// More than a thread's notes take on any architecture: with AMX, XSAVE has 11 KiB.
+#define NOTES_OF_A_THREAD ((uint64_t)16384)
+
+// What the notes of a process take besides, and some threads and mappings more.
+#define HEAD_ROOM ((uint64_t)1 << 20)
+
+#define LEAST_ROOM ((uint64_t)65536)
+
+enum { PART = 8, LARGE_PART = 4 };
+
+static uint64_t align(uint64_t size, uint64_t page_size)
+{
+	return (size + page_size - 1) / page_size * page_size;
+}
+
+// Program headers and NT_FILE.
+static uint64_t head_of(const struct maps *maps, unsigned int threads)
+{
+	uint64_t size = HEAD_ROOM + threads * NOTES_OF_A_THREAD;
+
+	for (size_t i = 0; i < maps->n; i++)
+		size += sizeof(Elf64_Phdr) + 3 * sizeof(uint64_t) + maps->list[i].name_len + 1;
+	return size;
+}
+
+static int list_kept(struct places *places, const struct maps *maps)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < maps->n && ret == 0; i++) {
+		const struct mapping *const m = &maps->list[i];
+		const struct extent kept = { .start = m->start, .end = m->start + m->dump_size };
+
+		ret = extents_add(&places->list, &kept);
+	}
+	return ret;
+}
+
+static uint64_t size_of(const struct extent *extent)
+{
+	return extent->end - extent->start;
+}
+
+// Addresses up to the next one. Behind the last is the end of the address space.
+static uint64_t gap_behind(const struct places *places, size_t i)
+{
+	return i + 1 < places->list.n ? places->list.list[i + 1].start - places->list.list[i].end : 0;
+}
+
+int places_foresee(struct places *places, const struct maps *maps, unsigned int threads,
+		   uint64_t page_size, bool narrow)
+{
+	const int ret = list_kept(places, maps);
+	uint64_t all = 0, widest = 0;
+
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < places->list.n; i++) {
+		all += size_of(&places->list.list[i]);
+		widest = gap_behind(places, i) > widest ? gap_behind(places, i) : widest;
+	}
+	places->data = align(head_of(maps, threads), page_size);
+	places->end = places->data;
+	for (size_t i = 0; i < places->list.n; i++) {
+		struct extent *const extent = &places->list.list[i];
+		const uint64_t gap = gap_behind(places, i);
+		// New mappings come into the widest gap: between the heap and what mmap(2) gave.
+		const uint64_t part = gap == widest ? all / LARGE_PART : size_of(extent) / PART;
+		const uint64_t room = align(part > LEAST_ROOM ? part : LEAST_ROOM, page_size);
+
+		extent->offset = places->end;
+		places->end += size_of(extent) + (gap < room ? gap : room);
+		if (places->end > (narrow ? UINT32_MAX : INT64_MAX) / 2)
+			return -EFBIG;
+	}
+	return 0;
+}
