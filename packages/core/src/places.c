@@ -10,9 +10,13 @@
 // What the notes of a process take besides, and some threads and mappings more.
 #define HEAD_ROOM ((uint64_t)1 << 20)
 
+// Room behind a mapping: a part of it, and for new ones, which come into the widest gap, between the heap
+// and what mmap(2) gave, a part of all.
 #define LEAST_ROOM ((uint64_t)65536)
+#define MOST_ROOM  ((uint64_t)64 << 20)
+#define LARGE_ROOM ((uint64_t)1 << 30)
 
-enum { PART = 8, LARGE_PART = 4 };
+enum { PART = 16, PART_OF_ALL = 8 };
 
 static uint64_t align(uint64_t size, uint64_t page_size)
 {
@@ -53,8 +57,16 @@ static uint64_t gap_behind(const struct places *places, size_t i)
 	return i + 1 < places->list.n ? places->list.list[i + 1].start - places->list.list[i].end : 0;
 }
 
+// Where there are no addresses nothing can come.
+static uint64_t room_for(uint64_t part, uint64_t most, uint64_t gap)
+{
+	const uint64_t room = part < LEAST_ROOM ? LEAST_ROOM : part < most ? part : most;
+
+	return room < gap ? room : gap;
+}
+
 int places_foresee(struct places *places, const struct maps *maps, unsigned int threads,
-		   uint64_t page_size, bool narrow)
+		   uint64_t page_size, uint64_t most)
 {
 	const int ret = list_kept(places, maps);
 	uint64_t all = 0, widest = 0;
@@ -70,13 +82,14 @@ int places_foresee(struct places *places, const struct maps *maps, unsigned int 
 	for (size_t i = 0; i < places->list.n; i++) {
 		struct extent *const extent = &places->list.list[i];
 		const uint64_t gap = gap_behind(places, i);
-		// New mappings come into the widest gap: between the heap and what mmap(2) gave.
-		const uint64_t part = gap == widest ? all / LARGE_PART : size_of(extent) / PART;
-		const uint64_t room = align(part > LEAST_ROOM ? part : LEAST_ROOM, page_size);
+		const uint64_t room = gap == widest ?
+					      room_for(all / PART_OF_ALL, LARGE_ROOM, gap) :
+					      room_for(size_of(extent) / PART, MOST_ROOM, gap);
 
 		extent->offset = places->end;
-		places->end += size_of(extent) + (gap < room ? gap : room);
-		if (places->end > (narrow ? UINT32_MAX : INT64_MAX) / 2)
+		if (__builtin_add_overflow(places->end, size_of(extent) + align(room, page_size),
+					   &places->end) ||
+		    places->end > most)
 			return -EFBIG;
 	}
 	return 0;

@@ -17,6 +17,7 @@
 // than the other they are too large for some file systems.
 #define IN_PLACES      ((uint64_t)64 << 20)
 #define MOST_IN_PLACES ((uint64_t)1 << 40)
+#define MOST_OF_32_BIT ((uint64_t)1 << 31)
 
 // Copied in about a tenth of the time that the stop itself takes.
 #define FEW_BYTES (300u * 4096)
@@ -401,12 +402,11 @@ static bool in_places(struct job *job)
 
 	precopy->places.list.arena = &job->arena;
 	snapmaps_select_ahead(&job->what, &job->target);
-	return kept >= IN_PLACES && kept <= MOST_IN_PLACES && sink_takes_places(&job->sink) &&
-	       !options->max_size && !options->core_limit && arch &&
+	return kept >= IN_PLACES && sink_takes_places(&job->sink) && !options->max_size && !options->core_limit && arch &&
 	       procfs_read_status(job->target.proc_fd, "status", &status) == 0 &&
 	       places_foresee(&precopy->places, &job->what.ahead, status.threads,
 			      (uint64_t)sysconf(_SC_PAGESIZE),
-			      arch->elf_class == ELFCLASS32) == 0 &&
+			      arch->elf_class == ELFCLASS32 ? MOST_OF_32_BIT : MOST_IN_PLACES) == 0 &&
 	       spool_open_core(&precopy->spool, &job->sink, kept, &ignored) == 0;
 }
 

@@ -4,6 +4,7 @@
 #include <linux/falloc.h>
 
 #include "cleanup.h"
+#include "sink_parts.h"
 #include "sys.h"
 
 #ifndef O_TMPFILE
@@ -18,7 +19,12 @@ static int fail(struct coresnap_error *err, int ret, const char *what)
 	const enum coresnap_code code =
 		ret == -ENOSPC || ret == -EDQUOT ? CORESNAP_E_NO_SPACE : CORESNAP_E_FAILED;
 
-	error_remedy(err, "Free some space, write to another directory, or use the method fork");
+	if (ret == -EFBIG)
+		error_remedy(err, "Raise the limit on the size of files (ulimit -f unlimited), or use "
+				  "the method fork");
+	else
+		error_remedy(err, "Free some space, write to another directory, or use the method "
+				  "fork");
 	return error_set(err, code, -ret, "memory cannot be copied ahead: %s: %s", what,
 			 error_errno_name(-ret));
 }
@@ -101,15 +107,19 @@ int spool_open(struct spool *spool, const struct sink *sink, uint64_t need, bool
 int spool_write(const struct spool *spool, uint64_t offset, const void *bytes, size_t size,
 		struct coresnap_error *err)
 {
+	// Of a limit on the size of files.
+	struct sink_signals signals guard(sink_signals_release);
+
+	sink_signals_hold(&signals);
 	for (size_t done = 0; done < size;) {
 		const ssize_t n = sys_pwrite(spool->fd, (const char *)bytes + done, size - done,
 					     offset + done);
 
+		sink_signals_note(&signals, n < 0 ? (int)-n : 0);
 		if (n <= 0)
 			return fail(err, n ? (int)n : -EIO,
-				    n == -ENOSPC ? "the file system is full: no space left in the temporary "
-				    "file" :
-						   "writing the temporary file");
+				    n == -ENOSPC ? "the file system is full" :
+						   "writing it down");
 		done += (size_t)n;
 	}
 	return 0;

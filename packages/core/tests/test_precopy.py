@@ -21,6 +21,7 @@ from toolchain import Width
 
 import coresnap
 from coresnap import Core, Method
+from coresnap.errors import Code
 from lab.longform import PRECOPIES
 from lab.patience import DEADLINE
 
@@ -174,6 +175,20 @@ def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> N
     held = (tmp_path / "core").stat().st_blocks * 512
     assert held > 32 << 20
     assert written < held * 1.2
+
+
+@pytest.mark.parametrize("method", ["precopy", "auto"])
+def test_a_limit_on_the_size_of_files_is_told(start: Start, tmp_path: Path, method: str) -> None:
+    """It comes with a signal, SIGXFSZ, for whoever writes."""
+    subject = start("jtnpsx")
+    before = living.footprint(subject.pid)
+    limited = (living.need("prlimit"), "--fsize=1048576", living.tool())
+    dump_it = ("-m", method, "-o", tmp_path / "core", str(subject.pid))
+    done = subprocess.run([*limited, *dump_it], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == int(Code.FAILED), done.stderr
+    assert "EFBIG" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    living.until_undisturbed(subject, before)
 
 
 def test_auto_takes_it_for_a_large_target(start: Start, tmp_path: Path) -> None:
