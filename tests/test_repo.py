@@ -159,6 +159,10 @@ def test_one_version_everywhere() -> None:
     assert version == one(rf"^  version: '({VERSION})'", "packages/core/meson.build")
 
 
+MAPS = {"coresnap": "src/libcoresnap.map", "coredumper": "coredumper/libcoredumper.map"}
+"""Of the libraries' symbols."""
+
+
 def test_packages_have_the_version_and_the_names_of_the_libraries() -> None:
     version = one(rf"^  version: '({VERSION})'", "packages/core/meson.build")
     assert one(rf"^coresnap \(({VERSION})-\d+\) ", "packaging/deb/changelog") == version
@@ -177,6 +181,9 @@ def test_packages_have_the_version_and_the_names_of_the_libraries() -> None:
         assert f"\nPackage: lib{name}{major}\n" in control
         symbols = (ROOT / f"packaging/deb/lib{name}{major}.symbols").read_text("utf-8")
         assert symbols.startswith(f"lib{name}.so.{major} lib{name}{major} ")
+        listed = re.findall(r"^ (\w+)@", symbols, re.M)
+        exported = (ROOT / f"packages/core/{MAPS[name]}").read_text("utf-8")
+        assert sorted(listed) == sorted(re.findall(r"^\t(\w+);$", exported, re.M))
     (coredumper,) = (full for name, full, _ in libraries if name == "coredumper")
     assert one(rf"^COREDUMPER = ({VERSION})$", "packaging/deb/rules") == coredumper
     assert (
