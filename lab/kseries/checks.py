@@ -7,9 +7,10 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from lab.architectures import Architecture
 from lab.cache import Cache
@@ -37,6 +38,7 @@ _EXPLAINED_STRICT = re.compile(
 )
 _COMPLAINT = re.compile(r"(?P<file>\S+?):[\d:]+: (?P<words>(?:warning|error): .*)")
 _DEADLINE = 3600.0
+_Seen = TypeVar("_Seen")
 
 
 def style(tree: Tree) -> Iterator[str]:
@@ -97,34 +99,36 @@ def _objects(tree: Tree, maker: own.Maker, branch: str) -> dict[str, bytes]:
     return {name: _INITCALL.sub(rb"\1", (maker.output / name).read_bytes()) for name in UNTOUCHED}
 
 
-def changed_when_off(tree: Tree, architecture: Architecture) -> Iterator[str]:
-    """Objects that the series changes although CONFIG_LIVEDUMP is n."""
+def _without_and_with(
+    tree: Tree, architecture: Architecture, name: str, look: Callable[[Tree, own.Maker, str], _Seen]
+) -> tuple[_Seen, _Seen]:
+    """What is seen of the source without the series, and with it. Error: own.BuildFailed."""
     with own.one_at_a_time(own.work_area(Cache.default())) as lock:
-        maker = _maker(tree, architecture, "off", lock)
+        maker = _maker(tree, architecture, name, lock)
         try:
-            before = _objects(tree, maker, BASE)
-            after = _objects(tree, maker, SERIES)
-        except own.BuildFailed as error:
-            yield f"{architecture.name}: without CONFIG_LIVEDUMP: {error}"
-            return
+            return look(tree, maker, BASE), look(tree, maker, SERIES)
         finally:
             tree.git("checkout", "--quiet", SERIES)
+
+
+def changed_when_off(tree: Tree, architecture: Architecture) -> Iterator[str]:
+    """Objects that the series changes although CONFIG_LIVEDUMP is n."""
+    try:
+        before, after = _without_and_with(tree, architecture, "off", _objects)
+    except own.BuildFailed as error:
+        yield f"{architecture.name}: without CONFIG_LIVEDUMP: {error}"
+        return
     for name in UNTOUCHED:
         if before[name] != after[name]:
             yield f"{architecture.name}: {name} is another one although CONFIG_LIVEDUMP is n"
 
 
-def _touched(tree: Tree) -> list[str]:
-    """Files that the series changes or adds."""
-    return tree.git("diff", "--name-only", f"{BASE}..{SERIES}").split()
-
-
-def _objects_of(tree: Tree, architecture: Architecture) -> list[str]:
-    """What is made of those that are there, on this architecture."""
+def _objects_of(tree: Tree, touched: list[str], architecture: Architecture) -> list[str]:
+    """What is made of the files that are there, on this architecture."""
     family = {"i386": "x86", "x86_64": "x86"}.get(architecture.kernel, architecture.kernel)
     return [
         name.removesuffix(".c") + ".o"
-        for name in _touched(tree)
+        for name in touched
         if name.endswith(".c")
         and not name.startswith("tools/")
         and (not name.startswith("arch/") or name.startswith(f"arch/{family}/"))
@@ -137,13 +141,13 @@ def _complaints(tree: Tree, maker: own.Maker, branch: str) -> Counter[str]:
 
     What they say of other headers they say of each user of those.
     """
+    touched = tree.git("diff", "--name-only", f"{BASE}..{SERIES}").split()
     tree.git("checkout", "--quiet", branch)
     _configure(maker, {})
     maker.run("prepare")
     maker.log.write_text("")
-    maker.run("W=1", "C=2", *_objects_of(tree, maker.made_of.architecture))
+    maker.run("W=1", "C=2", *_objects_of(tree, touched, maker.made_of.architecture))
     said = maker.log.read_text(errors="replace").replace(f"{tree.path}/", "")
-    touched = _touched(tree)
     return Counter(
         f"{found['file']}: {found['words']}"
         for found in map(_COMPLAINT.match, said.splitlines())
@@ -153,16 +157,11 @@ def _complaints(tree: Tree, maker: own.Maker, branch: str) -> Counter[str]:
 
 def new_warnings(tree: Tree, architecture: Architecture) -> Iterator[str]:
     """What W=1 and sparse say of the files that the series touches and do not say without it."""
-    with own.one_at_a_time(own.work_area(Cache.default())) as lock:
-        maker = _maker(tree, architecture, "strict", lock)
-        try:
-            before = _complaints(tree, maker, BASE)
-            after = _complaints(tree, maker, SERIES)
-        except own.BuildFailed as error:
-            yield f"{architecture.name}: with W=1 and sparse: {error}"
-            return
-        finally:
-            tree.git("checkout", "--quiet", SERIES)
+    try:
+        before, after = _without_and_with(tree, architecture, "strict", _complaints)
+    except own.BuildFailed as error:
+        yield f"{architecture.name}: with W=1 and sparse: {error}"
+        return
     for line in (after - before).elements():
         if not _EXPLAINED_STRICT.search(line):
             yield f"{architecture.name}: {line}"

@@ -100,18 +100,26 @@ static int keep_extent(struct emit *emit, const struct extent *extent, struct co
 	return ret;
 }
 
+// Where the segments that are in their places end.
+static uint64_t end_of_places(const struct plan *plan)
+{
+	const struct segment *const segments = plan->segments;
+	const size_t n = plan->n_in_places;
+
+	return n ? segments[n - 1].offset + segments[n - 1].filesz : plan->head_size;
+}
+
 // From the last segment that is in its place to the first one that is not. What lies between is to be
 // read yet, so no hole is made of it.
 static int leave_places(struct emit *emit, struct coresnap_error *err)
 {
 	const struct plan *const plan = emit->plan;
 	const size_t n = plan->n_in_places;
-	const struct segment *const last = n ? &plan->segments[n - 1] : NULL;
 	struct sink *const sink = emit->sink;
 
 	if (!emit->in_places || emit->segment < n || sink->pos >= plan->segments[n].offset)
 		return 0;
-	const int ret = last ? skip_to(emit, last->offset + last->filesz, err) : 0;
+	const int ret = skip_to(emit, end_of_places(plan), err);
 
 	return ret < 0 ? ret : sink_keep(sink, plan->segments[n].offset - sink->pos, err);
 }
@@ -235,8 +243,7 @@ static void drop_sources(const struct emit *emit)
 
 	if (!emit->in_places || n == plan->n_segments)
 		return;
-	const uint64_t from = n ? plan->segments[n - 1].offset + plan->segments[n - 1].filesz :
-				  plan->head_size;
+	const uint64_t from = end_of_places(plan);
 
 	(void)sink_make_hole(emit->sink, from, plan->segments[n].offset - from);
 }

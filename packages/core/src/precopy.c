@@ -396,18 +396,21 @@ static bool in_places(struct job *job)
 	const struct coresnap_options *const options = &job->options;
 	struct precopy *const precopy = &job->precopy;
 	const uint64_t kept = job->estimate.kept;
-	const struct arch *const arch = target_arch_of_exe(&job->target);
-	struct coresnap_error ignored = { 0 };
 	struct procfs_status status;
+
+	if (kept < IN_PLACES || !sink_takes_places(&job->sink) || options->max_size ||
+	    options->core_limit)
+		return false;
+	const struct arch *const arch = target_arch_of_exe(&job->target);
 
 	precopy->places.list.arena = &job->arena;
 	snapmaps_select_ahead(&job->what, &job->target);
-	return kept >= IN_PLACES && sink_takes_places(&job->sink) && !options->max_size && !options->core_limit && arch &&
-	       procfs_read_status(job->target.proc_fd, "status", &status) == 0 &&
+	return arch && procfs_read_status(job->target.proc_fd, "status", &status) == 0 &&
 	       places_foresee(&precopy->places, &job->what.ahead, status.threads,
 			      (uint64_t)sysconf(_SC_PAGESIZE),
-			      arch->elf_class == ELFCLASS32 ? MOST_OF_32_BIT : MOST_IN_PLACES) == 0 &&
-	       spool_open_core(&precopy->spool, &job->sink, kept, &ignored) == 0;
+			      arch->elf_class == ELFCLASS32 ? MOST_OF_32_BIT :
+							      MOST_IN_PLACES) == 0 &&
+	       spool_open_core(&precopy->spool, &job->sink, kept);
 }
 
 static int open_spool(struct job *job, struct coresnap_error *err)

@@ -155,7 +155,7 @@ int sink_skip(struct sink *sink, uint64_t size, struct coresnap_error *err)
 
 int sink_keep(struct sink *sink, uint64_t size, struct coresnap_error *err)
 {
-	int ret = sink->to_skip ? flush_skip(sink, err) : 0;
+	int ret = flush_skip(sink, err);
 
 	if (ret == 0)
 		ret = advance(sink, size, err);

@@ -75,17 +75,14 @@ static bool has_room(int fd, uint64_t need)
 	       need / (uint64_t)fs.f_bsize < fs.f_bavail;
 }
 
-int spool_open_core(struct spool *spool, const struct sink *sink, uint64_t need,
-		    struct coresnap_error *err)
+bool spool_open_core(struct spool *spool, const struct sink *sink, uint64_t need)
 {
-	*spool = SPOOL_NONE;
 	// Of what is copied too early holes are made later.
-	if (sys_fallocate(sink->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0)
-		return fail(err, -EOPNOTSUPP, "the file system cannot make holes");
-	if (!has_room(sink->fd, need))
-		return fail(err, -ENOSPC, "the file system is too full: no space left for the core");
+	if (sys_fallocate(sink->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0 ||
+	    !has_room(sink->fd, need))
+		return false;
 	*spool = (struct spool){ .fd = sink->fd, .is_core = true };
-	return 0;
+	return true;
 }
 
 int spool_open(struct spool *spool, const struct sink *sink, uint64_t need, bool in_memory,

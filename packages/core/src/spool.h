@@ -18,9 +18,9 @@ struct spool {
 
 #define SPOOL_NONE ((struct spool){ .fd = -1 })
 
-// The file of the core itself, which is empty yet, and must have room for @need bytes.
-int must_check spool_open_core(struct spool *spool, const struct sink *sink, uint64_t need,
-			       struct coresnap_error *err);
+// The file of the core itself, which is empty yet. False if there is no room for @need bytes, or holes
+// cannot be made in it.
+bool must_check spool_open_core(struct spool *spool, const struct sink *sink, uint64_t need);
 
 // Makes it in memory, or where there is room for @need bytes and, on the same file system, for a core
 // of as many: in the directory of the core, or in /var/tmp.
