@@ -54,6 +54,10 @@ void job_thaw(struct job *job)
 		phases_enter_at(&job->phases, CORESNAP_PHASE_WRITE, job->freeze.ended_ns);
 	job->result.pause_ns = job->freeze.ended_ns - job->freeze.began_ns;
 	job->progress.stopped = 0;
+	// What takes the longer the more was copied ahead.
+	precopy_untrack(&job->precopy);
+	if (!job->precopy.ready)
+		precopy_close(&job->precopy);
 }
 
 static int begin_core(struct job *job)

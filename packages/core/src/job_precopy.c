@@ -108,7 +108,6 @@ static int write_precopied(void *arg)
 static int dump_precopied(struct job *job)
 {
 	job_thaw(job);
-	precopy_untrack(&job->precopy);
 	return job_end_core(job, write_precopied);
 }
 
@@ -125,7 +124,7 @@ bool job_precopied(struct job *job, int *ret)
 		return true;
 	}
 	*ret = step_down(job, &why);
-	spool_close(&job->precopy.spool);
+	precopy_give_up(job);
 	if (*ret == 0)
 		job_forget_copy(job);
 	return *ret < 0;

@@ -63,6 +63,9 @@ int must_check precopy_settle(struct job *job, struct coresnap_error *err);
 // it would not; whose flags (PF_*) tell.
 void precopy_join(const struct precopy *precopy, struct maps *maps, uint32_t flags);
 
+// Of the stopped target: another method's turn is. Nothing that takes long is done before the thaw.
+void precopy_give_up(struct job *job);
+
 // Ends the tracking. Idempotent.
 void precopy_untrack(struct precopy *precopy);
 

@@ -163,6 +163,13 @@ static int keep_mapped(const struct job *job, const struct extents *all, struct 
 	return ret;
 }
 
+// What was written to the core's file is the sink's from now on, to be kept or written over.
+static void hand_over(struct job *job)
+{
+	job->sink.prior_size = job->precopy.spool.size;
+	job->precopy.spool = SPOOL_NONE;
+}
+
 int precopy_settle(struct job *job, struct coresnap_error *err)
 {
 	const struct extents late = { .list = job->mem.list, .n = job->mem.n };
@@ -188,13 +195,22 @@ int precopy_settle(struct job *job, struct coresnap_error *err)
 	job->mem.cap = kept.cap;
 	job->mem.spool_fd = job->precopy.spool.fd;
 	if (job->precopy.in_places) {
-		const uint64_t size = job->precopy.spool.size, page = job->snapshot.page_size;
-
-		job->sink.prior_size = size;
-		job->precopy.places.beyond = (size + page - 1) / page * page;
-		job->precopy.spool = SPOOL_NONE; // it is the core now
+		job->precopy.places.beyond = job->precopy.spool.size;
+		hand_over(job);
 	}
 	return 0;
+}
+
+void precopy_give_up(struct job *job)
+{
+	struct precopy *const precopy = &job->precopy;
+	uint64_t *const budget = &job->estimate.budget;
+
+	if (precopy->in_places)
+		hand_over(job);
+	else if (precopy->in_memory)
+		*budget -= *budget < precopy->spool.size ? *budget : precopy->spool.size;
+	precopy->ready = false;
 }
 
 // include/linux/sched.h. What a fork has handed down is never merged with what comes next to it

@@ -63,6 +63,16 @@ def dump(subject: Subject, to: Path, method: str = "precopy", *more: str) -> dic
     return said
 
 
+def anonymous(path: Path) -> dict[int, tuple[int, bytes]]:
+    """By start, the end and the bytes of each mapping without a file."""
+    with Core(path) as core:
+        return {
+            mapping.start: (mapping.end, core.read(mapping.start, mapping.filesz))
+            for mapping in core.maps
+            if mapping.filesz == mapping.end - mapping.start and mapping.path is None
+        }
+
+
 class Memory:
     """What a core has of a program's areas."""
 
@@ -141,12 +151,7 @@ def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_
     for method in ("stop", "precopy", "fork", "precopy"):
         path = tmp_path / method
         dump(subject, path, method)
-        with Core(path) as core:
-            cores[method] = {
-                mapping.start: (mapping.end, core.read(mapping.start, mapping.filesz))
-                for mapping in core.maps
-                if mapping.filesz == mapping.end - mapping.start and mapping.path is None
-            }
+        cores[method] = anonymous(path)
     assert len(cores["stop"]) > 3
     assert cores["precopy"] == cores["stop"] == cores["fork"]
 
@@ -175,6 +180,29 @@ def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> N
     held = (tmp_path / "core").stat().st_blocks * 512
     assert held > 32 << 20
     assert written < held * 1.2
+
+
+@pytest.mark.parametrize("to_pipe", [False, True], ids=["path", "pipe"])
+def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) -> None:
+    """Where the stop finds too much to copy: and what was begun is not undone before the thaw."""
+    subject = start("jtnpsx")
+    path, calls = tmp_path / "core", tmp_path / "calls"
+    dump(subject, path, "stop")
+    expected = anonymous(path)
+    strace = (living.need("strace"), "-f", "-e", "trace=ptrace,ftruncate", "-o", calls)
+    options = ("-m", "auto", "--stage-budget", "4096", "--json", "-f")
+    to = "-" if to_pipe else path
+    done = subprocess.run(
+        [*strace, living.tool(), *options, "-o", to, str(subject.pid)],
+        capture_output=True,
+        check=True,
+        timeout=DEADLINE,
+    )
+    if to_pipe:
+        path.write_bytes(done.stdout)
+    assert b"do not fit the stage budget" in (done.stderr if to_pipe else done.stdout)
+    assert anonymous(path) == expected
+    assert not re.search(r"ftruncate\(\d+, 0\)", calls.read_text())
 
 
 @pytest.mark.parametrize("method", ["precopy", "auto"])
