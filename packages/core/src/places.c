@@ -7,8 +7,8 @@
 // More than a thread's notes take on any architecture: with AMX, XSAVE has 11 KiB.
 #define NOTES_OF_A_THREAD ((uint64_t)16384)
 
-// What the notes of a process take besides, and some threads and mappings more.
-#define HEAD_ROOM ((uint64_t)1 << 20)
+// What the notes of a process take besides, and a thousand threads and mappings more.
+#define HEAD_ROOM ((uint64_t)4 << 20)
 
 // Room behind a mapping: a part of it, and for new ones, which come into the widest gap, between the heap
 // and what mmap(2) gave, a part of all.

@@ -114,15 +114,22 @@ static bool place(struct segment *segment, uint64_t filesz, uint64_t *offset)
 	return !__builtin_add_overflow(*offset, filesz, offset) && *offset <= INT64_MAX;
 }
 
+static bool place_loads(struct plan *plan, uint64_t *offset)
+{
+	for (size_t i = 0; i < plan->n_segments; i++)
+		if (!place(&plan->segments[i], plan->segments[i].kept, offset))
+			return false;
+	return true;
+}
+
 // Places all segments from offset on; false when the file would be larger than its class can say.
 static bool place_all(struct plan *plan, const struct snapshot *s, const struct places *places,
 		      uint64_t offset)
 {
 	if (places)
 		offset = plan_in_places(plan, places);
-	for (size_t i = 0; !places && i < plan->n_segments; i++)
-		if (!place(&plan->segments[i], plan->segments[i].kept, &offset))
-			return false;
+	else if (!place_loads(plan, &offset))
+		return false;
 	plan->tags_at = offset;
 	for (size_t i = 0, n = 0; n < plan->n_tags; i++) {
 		if (!snapshot_has_tags(s, &s->maps.list[i]))

@@ -259,7 +259,6 @@ static int copy_first(struct pass *pass, struct arena *scratch)
 	struct maps now = { .arena = scratch };
 	int ret = maps_read(&now, pass->job->target.proc_fd, "maps", pass->err);
 
-	snapmaps_select_ahead(what, &pass->job->target);
 	pass->precopy->before = what->ahead;
 	for (size_t i = 0; i < what->ahead.n && ret == 0; i++) {
 		struct mapping m = what->ahead.list[i];
@@ -404,7 +403,6 @@ static bool in_places(struct job *job)
 	const struct arch *const arch = target_arch_of_exe(&job->target);
 
 	precopy->places.list.arena = &job->arena;
-	snapmaps_select_ahead(&job->what, &job->target);
 	return arch && procfs_read_status(job->target.proc_fd, "status", &status) == 0 &&
 	       places_foresee(&precopy->places, &job->what.ahead, status.threads,
 			      (uint64_t)sysconf(_SC_PAGESIZE),
@@ -440,6 +438,7 @@ int precopy_begin(struct job *job, struct coresnap_error *err)
 	precopy->track.target = &job->target;
 	precopy->track.self = job->first_tid != 0;
 	precopy->track.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
+	snapmaps_select_ahead(&job->what, &job->target);
 	int ret = open_spool(job, err);
 
 	if (ret == 0)

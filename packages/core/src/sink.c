@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "sink.h"
 
-#include <linux/falloc.h>
-
 #include "sink_parts.h"
 #include "squeeze.h"
 #include "sys.h"
@@ -83,7 +81,7 @@ bool sink_make_hole(const struct sink *sink, uint64_t from, uint64_t size)
 	const int64_t data = sys_lseek(sink->fd, (int64_t)from, SEEK_DATA);
 
 	return data == -ENXIO || (data >= 0 && (uint64_t)data >= from + size) ||
-	       sys_fallocate(sink->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, size) == 0;
+	       sys_punch_hole(sink->fd, from, size) == 0;
 }
 
 // Does the skipped bytes that end at sink->out. A hole where the file had data before would show

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "spent.h"
 
-#include <linux/falloc.h>
-
 #include "sys.h"
 
 // A multiple of every page, and of what memory comes in where it comes in huge ones.
@@ -12,8 +10,7 @@ static void give_back(const struct mem *mem, bool spooled, uint64_t start, uint6
 {
 	// Of memory that a copy of the process has, too, only MADV_REMOVE lets go (madvise(2)).
 	if (spooled)
-		(void)sys_fallocate(mem->spool_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start,
-				    end - start);
+		(void)sys_punch_hole(mem->spool_fd, start, end - start);
 	else
 		(void)sys_call(SYS_madvise, (uintptr_t)start, (size_t)(end - start),
 			       mem->arena->private_blocks ? MADV_DONTNEED : MADV_REMOVE);

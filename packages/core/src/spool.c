@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "spool.h"
 
-#include <linux/falloc.h>
-
 #include "cleanup.h"
 #include "sink_parts.h"
 #include "sys.h"
@@ -78,7 +76,7 @@ static bool has_room(int fd, uint64_t need)
 bool spool_open_core(struct spool *spool, const struct sink *sink, uint64_t need)
 {
 	// Of what is copied too early holes are made later.
-	if (sys_fallocate(sink->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0 ||
+	if (sys_punch_hole(sink->fd, 0, 4096) < 0 ||
 	    !has_room(sink->fd, need))
 		return false;
 	*spool = (struct spool){ .fd = sink->fd, .is_core = true };

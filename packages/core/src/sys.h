@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -229,9 +230,11 @@ static inline int sys_ftruncate(int fd, uint64_t size)
 #endif
 }
 
-static inline int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t size)
+// Of the file's bytes; its size stays.
+static inline int sys_punch_hole(int fd, uint64_t offset, uint64_t size)
 {
-	return (int)sys_retry(SYS_fallocate, fd, mode, SYS_WIDE(offset), SYS_WIDE(size));
+	return (int)sys_retry(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			      SYS_WIDE(offset), SYS_WIDE(size));
 }
 
 static inline int sys_fstatfs(int fd, struct statfs64 *ret)

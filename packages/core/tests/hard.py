@@ -316,9 +316,9 @@ def with_memory_left(
     return subject, group
 
 
-def memory_limit(place: Place) -> Hard:
+def memory_limit(place: Place, left: int = 65536, *, huge: bool = False) -> Hard:
     """Its control group may have no more memory."""
-    subject, _ = with_memory_left(place, 65536)
+    subject, _ = with_memory_left(place, left, huge=huge)
     hard = Hard(subject=subject, pid=subject.pid)
     hard.checks.append(lambda: subject.tell("touch"))
     return hard
@@ -328,10 +328,7 @@ def memory_limit_of_huge_pages(place: Place) -> Hard:
     """Its control group has room for a copy, and not for all of its huge pages again."""
     if machine.OWN:
         place.stack.enter_context(machine.setting(TRANSPARENT, "madvise"))
-    subject, _ = with_memory_left(place, 3 * MIB, huge=True)
-    hard = Hard(subject=subject, pid=subject.pid)
-    hard.checks.append(lambda: subject.tell("touch"))
-    return hard
+    return memory_limit(place, 3 * MIB, huge=True)
 
 
 def _meminfo(name: str) -> int:
