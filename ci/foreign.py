@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Print the directory of what builds for an architecture need of Debian, fetching it if need be.
+"""Print the directory of what builds and tests for an architecture need of Debian, fetching it if
+need be.
 
-    ci/foreign.py python|codecs ARCH      x86-32, x86-64, arm or arm64
+    ci/foreign.py python|codecs|profile ARCH      x86-32, x86-64, arm or arm64
 
 python: the C headers of Python 3.11, in usr/include/python3.11 and
 usr/include/MULTIARCH/python3.11.
 codecs: zstd, lz4 and zlib, in include and lib.
+profile: Docker's default seccomp profile, seccomp.json, which lies in a package of Docker's source.
 
 It is taken out of Debian 12's packages by an apt root of its own (nothing is installed; apt checks
 the signatures) and kept in the lab's cache by the packages' versions. What is in the cache is taken
@@ -62,10 +64,18 @@ def _libraries(architecture: Architecture, unpacked: Path, into: Path) -> None:
                 shutil.copyfile(file, into / kind / file.name)
 
 
+def _profile(_architecture: Architecture, unpacked: Path, into: Path) -> None:
+    docker = unpacked / "usr" / "share" / "gocode" / "src" / "github.com" / "docker" / "docker"
+    shutil.copyfile(docker / "profiles" / "seccomp" / "default.json", into / "seccomp.json")
+
+
 WANTED = {
     "python": Wanted(kind="headers", packages=("libpython3.11-dev",), pick=_headers),
     "codecs": Wanted(
         kind="codecs", packages=("libzstd-dev", "liblz4-dev", "zlib1g-dev"), pick=_libraries
+    ),
+    "profile": Wanted(
+        kind="profiles", packages=("golang-github-docker-docker-dev",), pick=_profile
     ),
 }
 
