@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "cleanup.h"
+#include "copy.h"
 #include "procfs.h"
 #include "restart.h"
 #include "step.h"
@@ -78,7 +79,7 @@ static int ask_filter(const struct errand *errand, struct arena *arena, const st
 {
 	const struct arch_remote *const facts = errand->target->arch->remote;
 	struct seccomp_call calls[ERRAND_MAX_CALLS + 1];
-	size_t denied;
+	size_t denied = 0;
 
 	if (!victim->seccomp)
 		return 0;
@@ -90,10 +91,12 @@ static int ask_filter(const struct errand *errand, struct arena *arena, const st
 
 	if (ret == 0)
 		return 0;
+	if (ret != -EACCES)
+		return copy_unread_filter(victim->thread->tid, ret, err);
+	error_remedy(err, "Allow it in the filter, or use the method fork or stop");
 	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
-			 "the seccomp filter of thread %d forbids a system call that is needed, or "
-			 "cannot be read",
-			 victim->thread->tid);
+			 "the seccomp filter of thread %d forbids system call %d, which is needed",
+			 victim->thread->tid, calls[denied].nr);
 }
 
 static int inject(struct errand *errand, struct freeze *freeze, struct victim *victim, bool *lost,
