@@ -10,14 +10,16 @@ int track_possible(const struct target *target, bool self, bool *asks, struct co
 {
 	struct track track = TRACK_NOTHING;
 	struct coresnap_error why = { 0 };
+	const bool dirty = track_dirty_possible(target, &why) == 0;
 
 	track.target = target;
 	*asks = false;
 	if (track_uffd_possible(&track, err) == 0) {
-		*asks = !self;
+		// If it cannot help, track_open() takes the other way.
+		*asks = !self && !dirty;
 		return 0;
 	}
-	return track_dirty_possible(target, &why) == 0 ? 0 : -EOPNOTSUPP;
+	return dirty ? 0 : -EOPNOTSUPP;
 }
 
 int track_open(struct track *track, struct coresnap_error *err)

@@ -53,7 +53,7 @@ enum track_news { TRACK_BYTES, TRACK_HOLE };
 typedef int (*track_fn)(void *arg, uint64_t start, uint64_t end, enum track_news news);
 
 // Could the writes of a process be tracked, as far as it can be told without touching it? *asks: one
-// of its threads would be asked to help. 0 or a negative errno with the reason.
+// of its threads must be able to help. 0 or a negative errno with the reason.
 int must_check track_possible(const struct target *target, bool self, bool *asks,
 			      struct coresnap_error *err);
 
