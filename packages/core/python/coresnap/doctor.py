@@ -15,10 +15,13 @@ from .pause import Estimate, Pause
 from .result import Method
 
 _PIPE_LIMIT = Path("/proc/sys/kernel/core_pipe_limit")
-_FILTER = (
-    "its seccomp filter is asked when it stands still: if that forbids a call that a copy needs, "
-    "there is none, and auto takes stop"
-)
+_FILTER = "its seccomp filter is asked when it stands still: if that forbids "
+_DOUBTS = {
+    Method.PRECOPY: _FILTER
+    + "userfaultfd, as those of containers do, only a kernel with soft-dirty bits can track its "
+    "writes, and elsewhere auto takes fork or stop",
+    Method.FORK: _FILTER + "a call that a copy needs, there is none, and auto takes stop",
+}
 _LADDER = (Method.LIVEDUMP, Method.PRECOPY, Method.FORK, Method.STOP)
 
 
@@ -132,7 +135,7 @@ def _check(pid: int, kind: Method, load: Estimate | None) -> MethodCheck:
     return MethodCheck(
         method=kind,
         error=None,
-        doubt=_FILTER if kind is Method.FORK and pid != os.getpid() and _has_filter(pid) else "",
+        doubt=_DOUBTS.get(kind, "") if pid != os.getpid() and _has_filter(pid) else "",
         pause=None if load is None else load.pauses.get(kind),
     )
 
