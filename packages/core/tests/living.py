@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import select
@@ -11,7 +12,7 @@ import shutil
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,8 @@ from lab.patience import DEADLINE
 INCLUDE = CORE / "include"
 PROGRAMS = toolchain.C_PROGRAMS
 NOBODY = 65534
+INSTRUCTION = 8
+"""Bytes of a struct sock_filter."""
 BUILDS = {Width.NATIVE: "CORESNAP_BUILD", Width.COMPAT: "CORESNAP_BUILD32"}
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -116,6 +119,29 @@ def program(name: str, width: Width = Width.NATIVE) -> Path:
         return toolchain.find(name, width)
     except toolchain.Missing as reason:
         pytest.skip(str(reason))
+
+
+def container_filter(*, kills: bool) -> Path:
+    """The seccomp filter of a container; skips where it cannot be made."""
+    try:
+        return toolchain.find_filter(kills=kills)
+    except toolchain.Missing as reason:
+        pytest.skip(str(reason))
+
+
+def filtered(code: bytes) -> Callable[[], None]:
+    """What a child calls to come under a seccomp filter, of which these are the instructions."""
+    text = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HP", len(code) // INSTRUCTION, ctypes.addressof(text))
+
+    def install() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        # PR_SET_NO_NEW_PRIVS; PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+            raise OSError(ctypes.get_errno(), "no filter")
+        assert text
+
+    return install
 
 
 class Subject:

@@ -7,7 +7,6 @@ results and durations of its system calls, registers, signal mask, SIGCHLD, chil
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
@@ -21,7 +20,7 @@ from pathlib import Path
 import living
 import pytest
 import targets
-from living import WIDTHS, needs_compat
+from living import WIDTHS, needs_compat, needs_root
 from targets import KINDS, Start, Target, drive
 from toolchain import NATIVE, Width
 
@@ -143,6 +142,23 @@ def test_killed_at_some_steps(width: Width, kind: str, steps: range, start: Star
     assert 50 < kill_at(steps, target, kind, width=Width.NATIVE) < steps[-1]
 
 
+@needs_root
+@pytest.mark.parametrize(
+    ("width", "kind", "steps"),
+    [
+        killed(Width.NATIVE, "nanosleep", range(1, 1000, 16)),
+        killed(Width.COMPAT, "poll", range(9, 1000, 32)),
+    ],
+)
+def test_killed_at_some_steps_in_a_container(
+    width: Width, kind: str, steps: range, start: Start
+) -> None:
+    """Its filter kills for what is not allowed: what undoes itself then makes no other calls."""
+    container = living.filtered(living.container_filter(kills=True).read_bytes())
+    target = start(kind, width=width, before=container)
+    assert 50 < kill_at(steps, target, kind, width=Width.NATIVE) < steps[-1]
+
+
 @pytest.mark.parametrize(
     ("width", "kind"),
     [
@@ -233,17 +249,7 @@ def seccomp_filter(denied: list[int]) -> Callable[[], None]:
     for nr in denied:
         code += [(0x15, 0, 1, nr), (0x06, 0, 0, 0x80000000)]  # kill the process
     code.append((0x06, 0, 0, 0x7FFF0000))  # allow
-    text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *op) for op in code))
-    program = struct.pack("HP", len(code), ctypes.addressof(text))
-
-    def install() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        # PR_SET_NO_NEW_PRIVS; PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
-            raise OSError(ctypes.get_errno(), "no filter")
-        assert text
-
-    return install
+    return living.filtered(b"".join(struct.pack("HBBI", *op) for op in code))
 
 
 def test_a_filter_that_allows_it(start: Start) -> None:

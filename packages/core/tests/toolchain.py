@@ -25,6 +25,8 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+import container_filter
+
 from lab import architectures
 from lab.architectures import ARCHITECTURES, BY_NAME, X86_32, Architecture
 
@@ -38,6 +40,8 @@ _INCLUDE = f"-I{CORE / 'include'}"
 _CFLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror")
 _MORE_CFLAGS = {X86_32.name: ("-msse2",)}  # busy_x86.h fills those registers
 _SECONDS = 240  # for a compiler on a machine under load
+# Put there by what prepares a checkout for tests.
+_PROFILE = CORE.parents[1] / "build" / "docker-seccomp.json"
 _SHARED = "libcoresnap.so"
 _STATIC = "libcoresnap.a"
 _COREDUMPER = "libcoredumper.so"
@@ -257,6 +261,39 @@ def find(name: str, width: Width) -> Path:
     )
 
 
+def _make_filters(architecture: Architecture, to: Path) -> None:
+    """The seccomp filters of a container on such a machine; raises Missing."""
+    if not _PROFILE.exists():
+        raise Missing(f"no {_PROFILE.name} in build, Docker's profile: see CONTRIBUTING.md")
+    try:
+        for kills in (False, True):
+            container_filter.make(_PROFILE, architecture, to / _filter_name(kills), kills=kills)
+    except OSError as error:
+        raise Missing(f"a container's filter takes libseccomp2: {error}") from error
+
+
+def _filter_name(kills: bool) -> str:
+    return f"container-{'kills' if kills else 'denies'}.bpf"
+
+
+@cache
+def find_filter(*, kills: bool) -> Path:
+    """The seccomp filter of a container on this machine, for programs of each width.
+
+    What it forbids fails, or ``kills``. Raises Missing.
+    """
+    made_before = os.environ.get("CORESNAP_TEST_PROGRAMS")
+    to = Path(made_before) if made_before else _place()
+    to /= NATIVE.name
+    if not made_before:
+        to.mkdir(exist_ok=True)
+        _make_filters(NATIVE, to)
+    found = to / _filter_name(kills)
+    if not found.exists():
+        raise Missing("no filters of containers were made with this guest's programs")
+    return found
+
+
 def _jobs(
     to: Path, builds: dict[Architecture, Path]
 ) -> Iterator[tuple[Program, Architecture, Path]]:
@@ -283,6 +320,10 @@ def main(directory: str, *named: str) -> None:
         ]  # fmt: skip
         for job in jobs:
             job.result()
+    try:
+        _make_filters(own, to / own.name)
+    except Missing as reason:
+        print(f"toolchain: {reason}", file=sys.stderr)
     for architecture, build in builds.items():
         shutil.copy(build / _STATIC, to / architecture.name)
         for library in (*build.glob(f"{_SHARED}*"), *build.glob(f"{_COREDUMPER}*")):
