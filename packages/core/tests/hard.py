@@ -22,6 +22,7 @@ from hung_file import HungFile
 from living import NOBODY, Subject
 from toolchain import Width
 
+from coresnap import Method
 from lab.longform import FULL
 from lab.patience import DEADLINE, PATIENCE
 
@@ -254,6 +255,23 @@ def frozen_2(place: Place) -> Hard:
     return hard
 
 
+# -- in containers ---------------------------------------------------------------------------------
+
+
+def contained(
+    place: Place, *, mode: tuple[str, ...], kills: bool = False, user: int | None = None
+) -> Hard:
+    """With the filter of Docker's default profile from the beginning.
+
+    What it forbids fails, or ``kills``, as filters of services often do.
+    """
+    file = place.directory / "filter"
+    shutil.copy(living.container_filter(kills=kills), file)
+    subject = place.start("filtered", file, *mode, user=user)
+    assert living.status(subject.pid, "Seccomp") == "2"
+    return Hard(subject=subject, pid=subject.pid, user="-" if user is None else str(user))
+
+
 # -- rights ----------------------------------------------------------------------------------------
 
 
@@ -393,12 +411,12 @@ def in_container(place: Place, *, inside: bool) -> Hard:
     return Hard(subject=subject, pid=pid, seen_as=1, before=enter)
 
 
-def judge(hard: Hard) -> subprocess.CompletedProcess[str]:
-    """Run the program that asks the doctor, and dumps."""
+def judge(hard: Hard, *more: Method) -> subprocess.CompletedProcess[str]:
+    """Run the program that asks the doctor, and dumps; by these methods, too."""
     pid = hard.pid if hard.seen_as is None else hard.seen_as
     program = str(_PROGRAMS / "judge.py")
     return subprocess.run(
-        [*hard.before, sys.executable, program, str(pid), hard.user, str(hard.timeout)],
+        [*hard.before, sys.executable, program, str(pid), hard.user, str(hard.timeout), *more],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

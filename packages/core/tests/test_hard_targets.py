@@ -30,7 +30,7 @@ from hard import Hard, Place
 from living import NOBODY
 from toolchain import Width
 
-from coresnap import Core
+from coresnap import Core, Method
 from coresnap.errors import Code
 from lab.patience import DEADLINE
 
@@ -51,6 +51,8 @@ class Row:
     make: Callable[[Place], Hard]
     fork: tuple[str, ...] = (WORKS,)
     stop: tuple[str, ...] = (WORKS,)
+    precopy: tuple[str, ...] = ()
+    """Not tried if empty, nor where the kernel does not track writes; how it does decides."""
     says: str = ""
     """Part of what is said of it."""
     root: bool = False
@@ -72,12 +74,19 @@ REFUSED = ("Failed",)
 FORBIDDEN = ("NotPermitted",)
 LATE = ("DeadlineExceeded",)
 PARTLY = ("Incomplete",)
+# The target gets no userfaultfd: only a kernel with those bits can.
+BY_SOFT_DIRTY = (WORKS, *REFUSED)
 ROWS = [
     simple("plain", widths=True),
-    simple("contained", fork=(WORKS,), root=True, widths=True),
-    Row(name="contained-unprivileged", make=partial(hard.of_nobody, mode="contained"),
-        fork=REFUSED, root=True),
-    simple("no-fork", fork=REFUSED, root=True, widths=True),
+    # So large that auto takes fork.
+    Row(name="contained", make=partial(hard.contained, mode=("fill", "64")),
+        precopy=BY_SOFT_DIRTY, root=True, widths=True),
+    Row(name="contained-or-killed", make=partial(hard.contained, mode=("threads", "3"), kills=True),
+        precopy=BY_SOFT_DIRTY, root=True, widths=True),
+    Row(name="contained-unprivileged",
+        make=partial(hard.contained, mode=("threads", "3"), user=NOBODY),
+        fork=REFUSED, precopy=BY_SOFT_DIRTY, root=True),
+    simple("no-fork", fork=REFUSED, precopy=(WORKS,), root=True, widths=True),
     Row(name="no-fork-unprivileged", make=partial(hard.of_nobody, mode="no-fork"),
         fork=REFUSED, root=True),
     simple("strict", fork=REFUSED),
@@ -160,7 +169,8 @@ def test_the_doctor_is_right_and_the_target_goes_on(row: Row, width: Width) -> N
     with a_place(width) as place:
         target = row.make(place)
         before = living.footprint(target.pid)
-        done = hard.judge(target)
+        more = [Method.PRECOPY] if row.precopy and living.TRACKS_WRITES else []
+        done = hard.judge(target, *more)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         print(json.dumps(told, indent=1))
@@ -173,6 +183,8 @@ def expect_outcome(row: Row, dumps: dict[str, Any]) -> None:
     """Each method did what the row says, and auto what the best of them could do."""
     assert dumps["fork"]["error"] in row.fork
     assert dumps["stop"]["error"] in row.stop
+    if "precopy" in dumps:
+        assert dumps["precopy"]["error"] in row.precopy
     assert dumps["auto"]["error"] in (*row.fork, *row.stop)
     assert row.says in dumps["fork"].get("what", "")
     if WORKS in row.stop and row.stop == (WORKS,):
@@ -192,7 +204,8 @@ def expect_agreement(row: Row, doctor: dict[str, Any], dumps: dict[str, Any]) ->
         if verdict["method"] not in dumps:
             continue
         came = dumps[verdict["method"]]
-        if verdict["works"] and len(getattr(row, verdict["method"])) > 1:
+        instant = verdict["method"] != "precopy" and len(getattr(row, verdict["method"])) > 1
+        if verdict["works"] and instant:
             continue
         if came["error"] in (WORKS, "Incomplete"):
             assert verdict["works"], verdict

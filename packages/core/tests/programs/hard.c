@@ -455,7 +455,6 @@ static const struct {
 } modes[] = {
 	{ "alternate-stack", run_on_alternate_stack, 1 },
 	{ "confusing", confuse, 0 },
-	{ "contained", contain, 0 },
 	{ "coroutine", run_on_tiny_stack, 1 },
 	{ "coroutine-deep", run_below_deep_stack, 1 },
 	{ "dead-leader", leave_leader, 1 },
@@ -485,6 +484,8 @@ int main(int argc, char **argv)
 	name_of_this = argv[0];
 	if (strcmp(mode, "execs") == 0)
 		become_itself(argv);
+	if (strcmp(mode, "filtered") == 0)
+		begin_filtered(argv);
 	if (pipe(wake) < 0)
 		return 1;
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {

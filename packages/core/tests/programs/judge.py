@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Ask the doctor about process argv[1], then dump it by each method; print all as one JSON object.
 
-argv[2] is a user to become before (or "-"), argv[3] the stop timeout in seconds. Python itself may
-be out of that user's reach, so everything is imported before.
+argv[2] is a user to become before (or "-"), argv[3] the stop timeout in seconds; what follows are
+further methods. Python itself may be out of that user's reach, so everything is imported before.
 """
 
 import json
@@ -59,7 +59,7 @@ def main() -> None:
     found = diagnosis(pid)
     dumps = {
         method.value: attempt(pid, method, timeout)
-        for method in (Method.FORK, Method.STOP, Method.AUTO)
+        for method in (Method.FORK, Method.STOP, Method.AUTO, *map(Method, sys.argv[4:]))
     }
     print(json.dumps({"doctor": found, "dumps": dumps}))
 
