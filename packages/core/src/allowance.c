@@ -55,8 +55,11 @@ static uint64_t left_ns(const struct job *job)
 static uint64_t need_ns(const struct job *job, int method)
 {
 	const struct estimate_parts parts = estimate_parts(&job->estimate, method);
+	const bool ahead = method == CORESNAP_METHOD_PRECOPY && job->precopy.ready;
+	const uint64_t copy_ns =
+		ahead ? estimate_copy_ns(&job->estimate, precopy_left(&job->precopy)) : 0;
 
-	return parts.memory_ns + (is_stopped(job) ? parts.thaw_ns : parts.threads_ns);
+	return parts.memory_ns + copy_ns + (is_stopped(job) ? parts.thaw_ns : parts.threads_ns);
 }
 
 int allowance_covers(const struct job *job, int method, struct coresnap_error *err)

@@ -13,4 +13,11 @@ static inline void guard_close(const int *fd)
 		sys_close(*fd);
 }
 
+// Of what outlives the scope: who closes it again shall not close what has its number by then.
+static inline void close_once(int *fd)
+{
+	guard_close(fd);
+	*fd = -1;
+}
+
 #endif

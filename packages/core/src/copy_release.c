@@ -190,8 +190,8 @@ static void release_injected(struct copy *copy)
 
 void copy_release(struct copy *copy)
 {
-	guard_close(&copy->mem_fd);
-	guard_close(&copy->proc_fd);
+	close_once(&copy->mem_fd);
+	close_once(&copy->proc_fd);
 	if (copy->own_child)
 		copy_kill(copy);
 	else if (copy->target)

@@ -107,6 +107,10 @@ static int run_job(struct job *job, const struct coresnap_output *to)
 	// What the dumper closed was closed in its own descriptor table.
 	if (job->sink.fd < 0 && job->memory_fd != fd)
 		sys_close(fd);
+	// Its last act was to give it away, and it was killed before it could say so.
+	if (ret != CORESNAP_OK && ret != CORESNAP_E_INCOMPLETE && job->memory_fd == fd &&
+	    !job->sink.own_fd)
+		sys_close(fd);
 	sink_close(&job->sink);
 	return ret;
 }

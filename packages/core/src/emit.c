@@ -66,10 +66,15 @@ int emit_head(struct emit *emit, struct coresnap_error *err)
 	return sink_emit(emit->sink, plan->head, size, err);
 }
 
-static int image_gone(const struct emit *emit, uint64_t address, int ret,
+static int image_gone(const struct emit *emit, uint64_t address, bool spooled, int ret,
 		      struct coresnap_error *err)
 {
 	err->address = address;
+	if (spooled)
+		return error_set(err, CORESNAP_E_FAILED, -ret,
+				 "the file that memory of process %d was copied to ahead cannot be "
+				 "read: %s",
+				 emit->mem->image->pid, error_errno_name(-ret));
 	return error_set(err, CORESNAP_E_TARGET_GONE, -ret,
 			 "the memory image of the target went away while it was written (process "
 			 "%d)",
@@ -141,7 +146,7 @@ static int emit_extent(struct emit *emit, const struct segment *segment,
 		int ret = staged ? 0 : mem_read(emit->mem, extent, at, emit->buffer, size);
 
 		if (ret < 0)
-			return image_gone(emit, at, ret, err);
+			return image_gone(emit, at, extent->spooled, ret, err);
 		ret = put(emit, offset + (at - extent->start), staged ? staged : emit->buffer, size,
 			  unit, err);
 		if (ret < 0)
@@ -188,7 +193,7 @@ static int pull_tags(struct emit *emit, const struct extent *extent, uint64_t of
 		int ret = tags_read(emit->mem, extent, at, size, emit->buffer);
 
 		if (ret < 0)
-			return image_gone(emit, at, ret, err);
+			return image_gone(emit, at, false, ret, err);
 		ret = put(emit, offset + tags_packed(emit->mem, at - extent->start), emit->buffer,
 			  tags_packed(emit->mem, size), unit, err);
 		if (ret < 0)

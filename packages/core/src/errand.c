@@ -180,7 +180,7 @@ static int try_thread(struct errand *errand, struct arena *arena, const struct m
 static int try_threads(struct errand *errand, struct arena *arena, const struct maps *maps,
 		       struct coresnap_error *err)
 {
-	struct procfs_dir dir guard(procfs_closedir);
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
 	const pid_t first = errand->memory.tid;
 	const char *name;
 	unsigned int tries = 0;

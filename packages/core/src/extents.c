@@ -25,6 +25,8 @@ int extents_add(struct extents *extents, const struct extent *extent)
 
 	if (extent->start >= extent->end)
 		return 0;
+	if (last && extent->start < last->end)
+		return -EINVAL;
 	if (last && continues(last, extent)) {
 		last->end = extent->end;
 		return 0;

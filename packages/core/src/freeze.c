@@ -141,7 +141,7 @@ static int seize_thread(struct freeze *freeze, pid_t tid, struct coresnap_error 
 // Seizes every thread that is not known yet. Returns how many were new.
 static int seize_new(struct freeze *freeze, struct coresnap_error *err)
 {
-	struct procfs_dir dir guard(procfs_closedir);
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
 	const char *name;
 	size_t hint = 0;
 	int found = 0;

@@ -57,7 +57,7 @@ void job_thaw(struct job *job)
 	// What takes the longer the more was copied ahead.
 	precopy_untrack(&job->precopy);
 	if (!job->precopy.ready)
-		precopy_close(&job->precopy);
+		precopy_close(job);
 }
 
 static int begin_core(struct job *job)
@@ -82,6 +82,8 @@ static int begin_core(struct job *job)
 				   .mem = &job->mem,
 				   .sink = &job->sink,
 				   .in_places = in_places,
+				   // There is room for the core once.
+				   .spent.block = in_places ? job->snapshot.page_size : 0,
 				   .buffer = arena_alloc(&job->arena, EMIT_PIECE) };
 	if (!job->emit.buffer)
 		return error_set(&job->error, CORESNAP_E_FAILED, ENOMEM, "no memory to write with");
@@ -203,7 +205,7 @@ static bool tries_copy(const struct job *job)
 // cost several times the copying.
 static void reserve_stage(struct job *job)
 {
-	const uint64_t size = job->precopy.ready ? job->precopy.rest : job->estimate.kept;
+	const uint64_t size = job->precopy.ready ? precopy_left(&job->precopy) : job->estimate.kept;
 
 	if ((job->precopy.ready || !tries_copy(job)) && size <= job->estimate.budget)
 		mem_reserve(&job->mem, size + size / 8 + STAGE_SLACK);
@@ -224,6 +226,7 @@ void job_forget_copy(struct job *job)
 	struct coresnap_result *result = &job->result;
 
 	job->mem.n = 0;
+	job->mem.fresh = false;
 	job->mem.bytes_unreadable = 0;
 	job->mem.bytes_untagged = 0;
 	job->mem.tracee = stopped_thread(&job->freeze); // it may have lost one
@@ -429,7 +432,7 @@ int job_run(struct job *job)
 	job_thaw(job);
 	phases_enter(&job->phases, PHASE_NONE);
 	copy_release(&job->copy);
-	precopy_close(&job->precopy);
+	precopy_close(job);
 	// Last, for who compresses at a low priority may take long to notice, and be ended for it.
 	squeeze_close(&job->squeeze);
 	target_close(&job->target);

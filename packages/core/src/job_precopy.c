@@ -9,6 +9,7 @@
 #include "direct.h"
 #include "estimate.h"
 #include "job_parts.h"
+#include "procfs.h"
 #include "snapmaps.h"
 #include "survey.h"
 #include "sys.h"
@@ -36,12 +37,25 @@ static int step_down(struct job *job, const struct coresnap_error *why)
 	return 0;
 }
 
+// Nothing is begun that would stand still for too long; of other methods that is asked when they are.
+static int not_allowed(struct job *job, const struct coresnap_error *why)
+{
+	if (job->options.method == CORESNAP_METHOD_PRECOPY)
+		return step_down(job, why);
+	account_refusal(job, CORESNAP_METHOD_PRECOPY, why);
+	return 0;
+}
+
 static int estimate(struct job *job, struct coresnap_error *err)
 {
+	struct procfs_status status;
+
 	job->what = (struct snapshot_options){ .has_filter = job->options.flags & CORESNAP_FILTER,
 					       .filter = job->options.filter };
 	const int ret = snapmaps_ahead(&job->what, &job->target, &job->arena, err);
 
+	if (procfs_read_status(job->target.proc_fd, "status", &status) == 0)
+		job->estimate.threads = status.threads;
 	if (ret == 0)
 		survey_maps(&job->estimate, &job->what.ahead, job->what.filter,
 			    (uint64_t)sysconf(_SC_PAGESIZE), NULL);
@@ -65,6 +79,8 @@ int job_copy_ahead(struct job *job)
 		return step_down(job, &why);
 	if (!tries_precopy(job))
 		return 0;
+	if (allowance_covers(job, CORESNAP_METHOD_PRECOPY, &why) < 0)
+		return not_allowed(job, &why);
 	if (direct_may_track(&job->target, UINT_MAX, &why) < 0)
 		return step_down(job, &why);
 	phases_enter(&job->phases, CORESNAP_PHASE_AHEAD);
@@ -74,15 +90,16 @@ int job_copy_ahead(struct job *job)
 // The stop copies about as much as the last pass did. Of soft-dirty bits there was but one, of all.
 static int keeps_up(const struct job *job, struct coresnap_error *err)
 {
+	const uint64_t left = precopy_left(&job->precopy);
 	char size[32];
 
 	if (job->options.method == CORESNAP_METHOD_PRECOPY || job->precopy.passes <= 1 ||
-	    !estimate_prefers_fork(&job->estimate, job->precopy.rest))
+	    !estimate_prefers_fork(&job->estimate, left))
 		return 0;
 	return error_set(err, CORESNAP_OK, 0,
 			 "the process writes nearly as fast as its memory can be copied: a fork is "
 			 "shorter than copying the last %s",
-			 error_size(size, sizeof(size), job->precopy.rest));
+			 error_size(size, sizeof(size), left));
 }
 
 int job_copy_once_more(struct job *job)
@@ -93,7 +110,7 @@ int job_copy_once_more(struct job *job)
 	if (direct_may_track(&job->target, LOOKS_AGAIN, &why) == 0 &&
 	    precopy_once_more(job, &why) == 0 && keeps_up(job, &why) == 0)
 		return 0;
-	precopy_close(&job->precopy);
+	precopy_close(job);
 	return step_down(job, &why);
 }
 

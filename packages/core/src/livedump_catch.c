@@ -77,8 +77,7 @@ int livedump_catch_open(struct livedump_catch *to, const struct target *target,
 
 void livedump_catch_close(struct livedump_catch *to)
 {
-	guard_close(&to->listener);
-	to->listener = -1;
+	close_once(&to->listener);
 }
 
 static bool is_root(int fd)

@@ -94,6 +94,6 @@ long livedump_writer_end(struct livedump_writer *writer, bool kill)
 		sys_call(SYS_kill, writer->pid, SIGKILL);
 	sys_retry(SYS_wait4, writer->pid, NULL, __WALL, NULL);
 	writer->pid = 0;
-	guard_close(&writer->pidfd);
+	close_once(&writer->pidfd);
 	return __atomic_load_n(&writer->done, __ATOMIC_ACQUIRE) ? writer->result : -EINTR;
 }

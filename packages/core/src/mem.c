@@ -63,7 +63,7 @@ static bool wanted(const struct mapping *m, enum mem_part part)
 // -ENOENT when there is none.
 static int open_descriptor(const struct mem *mem, const struct mapping *m)
 {
-	struct procfs_dir dir guard(procfs_closedir);
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
 	const char *name;
 	struct statx st;
 

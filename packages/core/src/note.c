@@ -268,6 +268,19 @@ static int add_process(struct notes *notes, const struct snapshot *s)
 	return add_files(notes, s);
 }
 
+uint64_t notes_foreseen(const struct arch *arch, unsigned int threads,
+			const struct coresnap_note *own, size_t n_own)
+{
+	const uint64_t head = sizeof(Elf64_Nhdr) + 12; // with a kernel's owner, and padding
+	uint64_t of_thread = head + arch->prstatus_size, all = 0;
+
+	for (size_t i = 1; i < arch->n_regsets; i++)
+		of_thread += head + arch->regsets[i].max_size;
+	for (size_t i = 0; i < n_own; i++)
+		all += head + strlen(own[i].name) + own[i].size;
+	return all + threads * of_thread;
+}
+
 int notes_build(struct notes *notes, const struct snapshot *s, const struct coresnap_note *own,
 		size_t n_own)
 {

@@ -18,6 +18,10 @@ struct notes {
 	size_t size, cap;
 };
 
+// Bytes that notes of so many threads take at most, and the caller's own.
+uint64_t notes_foreseen(const struct arch *arch, unsigned int threads,
+			const struct coresnap_note *own, size_t n_own);
+
 // Encodes all notes of the snapshot, then the caller's own. 0 or -ENOMEM.
 int must_check notes_build(struct notes *notes, const struct snapshot *snapshot,
 			   const struct coresnap_note *own, size_t n_own);

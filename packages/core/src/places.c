@@ -4,10 +4,7 @@
 #include <elf.h>
 #include <errno.h>
 
-// More than a thread's notes take on any architecture: with AMX, XSAVE has 11 KiB.
-#define NOTES_OF_A_THREAD ((uint64_t)16384)
-
-// What the notes of a process take besides, and a thousand threads and mappings more.
+// For some hundred threads and mappings more than there were.
 #define HEAD_ROOM ((uint64_t)4 << 20)
 
 // Room behind a mapping: a part of it, and for new ones, which come into the widest gap, between the heap
@@ -23,10 +20,10 @@ static uint64_t align(uint64_t size, uint64_t page_size)
 	return (size + page_size - 1) / page_size * page_size;
 }
 
-// Program headers and NT_FILE.
-static uint64_t head_of(const struct maps *maps, unsigned int threads)
+// Program headers and NT_FILE besides.
+static uint64_t head_of(const struct maps *maps, uint64_t notes)
 {
-	uint64_t size = HEAD_ROOM + threads * NOTES_OF_A_THREAD;
+	uint64_t size = HEAD_ROOM + notes;
 
 	for (size_t i = 0; i < maps->n; i++)
 		size += sizeof(Elf64_Phdr) + 3 * sizeof(uint64_t) + maps->list[i].name_len + 1;
@@ -65,7 +62,7 @@ static uint64_t room_for(uint64_t part, uint64_t most, uint64_t gap)
 	return room < gap ? room : gap;
 }
 
-int places_foresee(struct places *places, const struct maps *maps, unsigned int threads,
+int places_foresee(struct places *places, const struct maps *maps, uint64_t notes,
 		   uint64_t page_size, uint64_t most)
 {
 	const int ret = list_kept(places, maps);
@@ -77,7 +74,7 @@ int places_foresee(struct places *places, const struct maps *maps, unsigned int 
 		all += size_of(&places->list.list[i]);
 		widest = gap_behind(places, i) > widest ? gap_behind(places, i) : widest;
 	}
-	places->data = align(head_of(maps, threads), page_size);
+	places->data = align(head_of(maps, notes), page_size);
 	places->end = places->data;
 	for (size_t i = 0; i < places->list.n; i++) {
 		struct extent *const extent = &places->list.list[i];

@@ -17,9 +17,9 @@ struct places {
 	uint64_t beyond;     // offset behind all that was written before the core was planned
 };
 
-// Of mappings whose dump_size is known, and so many threads. 0; -EFBIG when the core would be larger
+// Of mappings whose dump_size is known, and so many bytes of notes. 0; -EFBIG when the core would be larger
 // than @most, -ENOMEM. @places->list.arena is the caller's.
-int must_check places_foresee(struct places *places, const struct maps *maps, unsigned int threads,
+int must_check places_foresee(struct places *places, const struct maps *maps, uint64_t notes,
 			      uint64_t page_size, uint64_t most);
 
 #endif

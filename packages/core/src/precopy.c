@@ -3,11 +3,12 @@
 #include "precopy.h"
 
 #include <elf.h>
+#include <sys/resource.h>
 
 #include "cleanup.h"
 #include "gentle.h"
 #include "job.h"
-#include "procfs.h"
+#include "note.h"
 #include "snapmaps.h"
 #include "sys.h"
 
@@ -17,7 +18,6 @@
 // than the other they are too large for some file systems.
 #define IN_PLACES      ((uint64_t)64 << 20)
 #define MOST_IN_PLACES ((uint64_t)1 << 40)
-#define MOST_OF_32_BIT ((uint64_t)1 << 31)
 
 // Copied in about a tenth of the time that the stop itself takes.
 #define FEW_BYTES (300u * 4096)
@@ -80,9 +80,12 @@ static bool may_grow(const struct pass *pass, uint64_t size)
 {
 	const struct precopy *const precopy = pass->precopy;
 
+	// What finds no place in the core's file goes behind all.
+	const uint64_t behind = precopy->in_places ? pass->job->estimate.kept : 0;
+	const uint64_t most = precopy->in_memory ? pass->job->estimate.budget / 2 : precopy->most;
+
 	return precopy->pages.n + pass->fresh->n <= MANY_EXTENTS &&
-	       (!precopy->in_memory ||
-		precopy->spool.size + size <= pass->job->estimate.budget / 2);
+	       precopy->spool.size + size + behind <= most;
 }
 
 // The first part of a range, and where its bytes go. In the first pass, to their place in the core, if it
@@ -219,12 +222,12 @@ static bool bits_suffice(const struct mapping *m)
 // but not of memory that is watched and memory that is not; and once both have pages, it never would
 // again (is_mergeable_anon_vma() in mm/vma.c). So the last page of the heap is left alone, for what
 // brk(2) adds to merge with; the stop copies it. Not of other memory: mremap(2) fails on a part of a
-// mapping and its neighbour. Nor is a huge page split for it.
-static uint64_t watched_end(const struct mapping *m)
+// mapping and its neighbour. Nor is a huge page split for it. Soft-dirty bits part nothing.
+static uint64_t watched_end(const struct track *track, const struct mapping *m)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), huge = page * page / 8;
 
-	if (!mapping_named(m, "[heap]") || (m->huge && m->end % huge == 0))
+	if (track->kind == TRACK_SOFT_DIRTY || !mapping_named(m, "[heap]") || (m->huge && m->end % huge == 0))
 		return m->end;
 	return m->end - page;
 }
@@ -239,9 +242,13 @@ static int copy_mapping(struct pass *pass, const struct mapping *m)
 		return 0;
 	// What cannot be watched is copied in the stop.
 	if (!track_watches(track, start, end)) {
-		end = watched_end(m);
-		if (start == end || track_watch(track, start, end) < 0)
+		end = watched_end(track, m);
+		if (start == end)
 			return 0;
+		if (track_watch(track, start, end) < 0) {
+			pass->precopy->unwatched += m->anonymous;
+			return 0;
+		}
 	}
 	const int ret = track_take(track, start, end, add_range, pass);
 
@@ -252,11 +259,12 @@ static int copy_mapping(struct pass *pass, const struct mapping *m)
 
 // Of the first pass, by what smaps told when the method was chosen. To watch a part of a mapping parts
 // it from the rest, and mremap(2) fails on memory that lies in two: so one that has grown since is
-// watched as it is now.
+// watched as it is now. Two may have become one since.
 static int copy_first(struct pass *pass, struct arena *scratch)
 {
 	struct snapshot_options *const what = &pass->job->what;
 	struct maps now = { .arena = scratch };
+	uint64_t done = 0;
 	int ret = maps_read(&now, pass->job->target.proc_fd, "maps", pass->err);
 
 	pass->precopy->before = what->ahead;
@@ -264,8 +272,10 @@ static int copy_first(struct pass *pass, struct arena *scratch)
 		struct mapping m = what->ahead.list[i];
 		const struct mapping *const grown = maps_at(&now, m.start);
 
-		if (!grown || grown->end < m.end || !trackable(pass->job, &m))
+		if (!grown || grown->start < done || grown->end < m.end ||
+		    !trackable(pass->job, &m))
 			continue;
+		done = grown->end;
 		m.start = grown->start;
 		m.end = grown->end;
 		m.dump_size = m.end - m.start;
@@ -380,6 +390,11 @@ static int make_passes(void *arg)
 	return ret;
 }
 
+uint64_t precopy_left(const struct precopy *precopy)
+{
+	return precopy->rest + precopy->unwatched;
+}
+
 int precopy_once_more(struct job *job, struct coresnap_error *err)
 {
 	struct passes passes = { .job = job, .err = err };
@@ -389,26 +404,37 @@ int precopy_once_more(struct job *job, struct coresnap_error *err)
 	return gentle_run(job, make_pass, &passes, err);
 }
 
+// Foresees where all goes; false if the core's file may not become so large.
+static bool foresee(struct job *job)
+{
+	const struct coresnap_options *const options = &job->options;
+	struct precopy *const precopy = &job->precopy;
+	const struct arch *const arch = target_arch_of_exe(&job->target);
+	struct rlimit64 limit = { .rlim_cur = RLIM64_INFINITY };
+
+	if (!arch)
+		return false;
+	(void)sys_call(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit);
+	precopy->most = arch->elf_class == ELFCLASS32 ? UINT32_MAX : UINT64_MAX;
+	if (limit.rlim_cur < precopy->most)
+		precopy->most = limit.rlim_cur;
+	precopy->places.list.arena = &job->arena;
+	return places_foresee(&precopy->places, &job->what.ahead,
+			      notes_foreseen(arch, job->estimate.threads, options->notes,
+					     options->n_notes),
+			      (uint64_t)sysconf(_SC_PAGESIZE), MOST_IN_PLACES) == 0 &&
+	       precopy->places.end + job->estimate.kept <= precopy->most;
+}
+
 // Is the first pass to write the core's own file?
 static bool in_places(struct job *job)
 {
 	const struct coresnap_options *const options = &job->options;
-	struct precopy *const precopy = &job->precopy;
 	const uint64_t kept = job->estimate.kept;
-	struct procfs_status status;
 
-	if (kept < IN_PLACES || !sink_takes_places(&job->sink) || options->max_size ||
-	    options->core_limit)
-		return false;
-	const struct arch *const arch = target_arch_of_exe(&job->target);
-
-	precopy->places.list.arena = &job->arena;
-	return arch && procfs_read_status(job->target.proc_fd, "status", &status) == 0 &&
-	       places_foresee(&precopy->places, &job->what.ahead, status.threads,
-			      (uint64_t)sysconf(_SC_PAGESIZE),
-			      arch->elf_class == ELFCLASS32 ? MOST_OF_32_BIT :
-							      MOST_IN_PLACES) == 0 &&
-	       spool_open_core(&precopy->spool, &job->sink, kept);
+	return kept >= IN_PLACES && sink_takes_places(&job->sink) && !options->max_size &&
+	       !options->core_limit && foresee(job) &&
+	       spool_open_core(&job->precopy.spool, &job->sink, kept);
 }
 
 static int open_spool(struct job *job, struct coresnap_error *err)
@@ -416,6 +442,7 @@ static int open_spool(struct job *job, struct coresnap_error *err)
 	struct precopy *const precopy = &job->precopy;
 
 	precopy->in_places = in_places(job);
+	precopy->most = precopy->in_places ? precopy->most : UINT64_MAX;
 	if (precopy->in_places) {
 		precopy->spool.size = precopy->places.end;
 		return 0;
@@ -446,7 +473,7 @@ int precopy_begin(struct job *job, struct coresnap_error *err)
 	if (ret == 0)
 		ret = gentle_run(job, make_passes, &passes, err);
 	if (ret < 0) {
-		precopy_close(precopy);
+		precopy_close(job);
 		return ret;
 	}
 	job->copy.memory = precopy->track.memory;
@@ -459,9 +486,14 @@ void precopy_untrack(struct precopy *precopy)
 	track_close(&precopy->track);
 }
 
-void precopy_close(struct precopy *precopy)
+void precopy_close(struct job *job)
 {
+	struct precopy *const precopy = &job->precopy;
+
 	track_close(&precopy->track);
+	// Emptying the core's file may fail.
+	if (precopy->spool.is_core)
+		job->sink.prior_size = precopy->spool.size;
 	spool_close(&precopy->spool);
 	precopy->ready = false;
 }

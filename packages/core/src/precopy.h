@@ -33,6 +33,8 @@ struct precopy {
 	struct maps before;   // the mappings that there were when the watching began
 	struct extents holes; // of these, what the pause found gone
 	uint64_t rest;        // bytes that the last pass brought
+	uint64_t unwatched;   // bytes that cannot be watched, which the stop copies
+	uint64_t most;        // size that the core's file may have
 	unsigned int passes;
 	unsigned int stalled; // passes in a row that brought no less than the one before
 	bool enough;          // one more would not bring much less
@@ -50,6 +52,9 @@ int must_check precopy_begin(struct job *job, struct coresnap_error *err);
 
 // One pass more, as short before the stop as can be.
 int must_check precopy_once_more(struct job *job, struct coresnap_error *err);
+
+// What the stop would copy, if the target goes on as it did in the last pass.
+uint64_t precopy_left(const struct precopy *precopy);
 
 // Of the stopped target: fills the snapshot's mappings, and copies into memory what has changed.
 // Fails, with -ENOMEM, when that does not fit the stage budget.
@@ -70,6 +75,6 @@ void precopy_give_up(struct job *job);
 void precopy_untrack(struct precopy *precopy);
 
 // Ends all. Idempotent.
-void precopy_close(struct precopy *precopy);
+void precopy_close(struct job *job);
 
 #endif

@@ -72,28 +72,49 @@ static void look_whether_written(const struct job *job, struct mapping *m)
 	mapping_select(m, &facts);
 }
 
-static int copy_mapping(struct job *job, struct mapping *m)
+// It is another mapping than the one that was copied, or was never copied.
+static int copy_all(struct job *job, const struct mapping *m)
+{
+	const int ret = add_hole(job, m->start, m->end);
+
+	return ret < 0 ? ret :
+			 mem_scan_mapping(&job->mem, &job->snapshot, m, job->precopy.track.pagemap);
+}
+
+// Of what is watched the news, and all of the rest: it may have grown since.
+static int copy_stretches(struct job *job, const struct mapping *m)
 {
 	const struct track *const track = &job->precopy.track;
 	struct last_pass pass = { .job = job, .mapping = m };
+	struct mapping part = *m;
+	int ret = 0;
+
+	for (; part.start < m->end && ret == 0; part.start = part.end) {
+		const bool watched = track_stretch(track, part.start, m->end, &part.end);
+
+		part.dump_size = part.end - part.start;
+		ret = watched ? track_look(track, part.start, part.end, add_news, &pass) :
+				copy_all(job, &part);
+	}
+	return ret;
+}
+
+static int copy_mapping(struct job *job, struct mapping *m)
+{
 	const size_t first = job->mem.n, first_hole = job->precopy.holes.n;
-	const uint64_t end = m->start + m->dump_size;
 
 	if (m->dump_size == 0 || (m->flags & (MAPPING_IO | MAPPING_PFN | MAPPING_LOST)))
 		return 0;
-	if (m->dump_size == m->end - m->start && !(m->flags & MAPPING_SHARED) &&
-	    track_watches(track, m->start, m->end)) {
-		const int ret = track_look(track, m->start, end, add_news, &pass);
+	// Tags can be asked for as long as it stands still.
+	if (m->dump_size == m->end - m->start && !(m->flags & (MAPPING_SHARED | MAPPING_TAGGED))) {
+		const int ret = copy_stretches(job, m);
 
 		if (ret == 0 || ret == -ENOMEM)
 			return ret;
 	}
-	// It is another mapping than the one that was copied, or was never copied.
 	job->mem.n = first;
 	job->precopy.holes.n = first_hole;
-	const int ret = add_hole(job, m->start, m->end);
-
-	return ret < 0 ? ret : mem_scan_mapping(&job->mem, &job->snapshot, m, track->pagemap);
+	return copy_all(job, m);
 }
 
 int precopy_end(struct job *job, struct coresnap_error *err)

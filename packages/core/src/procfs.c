@@ -57,7 +57,7 @@ int procfs_opendir(struct procfs_dir *dir, int dirfd, const char *path)
 
 void procfs_closedir(struct procfs_dir *dir)
 {
-	guard_close(&dir->fd);
+	close_once(&dir->fd);
 }
 
 const char *procfs_readdir(struct procfs_dir *dir)

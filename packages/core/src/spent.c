@@ -4,7 +4,7 @@
 #include "sys.h"
 
 // A multiple of every page, and of what memory comes in where it comes in huge ones.
-#define BLOCK (2u << 20)
+#define BLOCK ((uint64_t)2 << 20)
 
 static void give_back(const struct mem *mem, bool spooled, uint64_t start, uint64_t end)
 {
@@ -27,11 +27,13 @@ void spent_add(struct spent *spent, const struct mem *mem, const struct extent *
 	start = where + (start - extent->start);
 	end = where + (end - extent->start);
 	if (spent->end != start || spent->spooled != spooled)
-		*spent = (struct spent){ .start = start, .spooled = spooled };
+		*spent = (struct spent){ .block = spent->block,
+					 .start = start,
+					 .spooled = spooled };
 	spent->end = end;
-	// Other bytes may lie in what is not a whole block.
-	const uint64_t first = (spent->start + BLOCK - 1) / BLOCK * BLOCK;
-	const uint64_t last = spent->end / BLOCK * BLOCK;
+	const uint64_t block = spent->block ? spent->block : BLOCK;
+	const uint64_t first = (spent->start + block - 1) / block * block;
+	const uint64_t last = spent->end / block * block;
 
 	if (first >= last)
 		return;

@@ -7,6 +7,7 @@
 #include "mem.h"
 
 struct spent {
+	uint64_t block;      // given back is a multiple of it; 0: of one with which no other bytes are lost
 	uint64_t start, end; // addresses, or places in the spool: the run that was written last
 	bool spooled;
 };

@@ -125,6 +125,6 @@ void spool_close(struct spool *spool)
 	if (spool->is_core && spool->fd >= 0)
 		(void)sys_ftruncate(spool->fd, 0);
 	else
-		guard_close(&spool->fd);
+		close_once(&spool->fd);
 	*spool = SPOOL_NONE;
 }

@@ -198,7 +198,7 @@ static void take_living_thread(struct target *target, struct procfs_status *stat
 		if (fd < 0 || procfs_read_status(fd, "status", &found) < 0 ||
 		    found.tgid != target->pid || found.state == 'Z' || found.state == 'X')
 			continue;
-		guard_close(&target->proc_fd);
+		close_once(&target->proc_fd);
 		target->proc_fd = fd;
 		target->stand_in = (pid_t)procfs_number(name, 10, NULL);
 		*status = found;
@@ -246,9 +246,9 @@ int target_open(struct target *target, pid_t pid, unsigned int flags, struct cor
 
 void target_close(struct target *target)
 {
-	guard_close(&target->mem_fd);
-	guard_close(&target->proc_fd);
-	guard_close(&target->pidfd);
+	close_once(&target->mem_fd);
+	close_once(&target->proc_fd);
+	close_once(&target->pidfd);
 	*target = TARGET_NONE;
 }
 
@@ -260,7 +260,7 @@ int target_open_mem(struct target *target, struct coresnap_error *err)
 		return error_set(err, CORESNAP_E_NOT_PERMITTED, -fd,
 				 "cannot open the memory of process %d: %s", target->pid,
 				 error_errno_name(-fd));
-	guard_close(&target->mem_fd);
+	close_once(&target->mem_fd);
 	target->mem_fd = fd;
 	return 0;
 }

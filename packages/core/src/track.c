@@ -91,16 +91,28 @@ int track_watch(struct track *track, uint64_t start, uint64_t end)
 	return ret < 0 ? ret : add_area(track, start, end);
 }
 
-bool track_watches(const struct track *track, uint64_t start, uint64_t end)
+bool track_stretch(const struct track *track, uint64_t start, uint64_t end, uint64_t *until)
 {
+	size_t i = track_find(track, start);
 	uint64_t at = start;
 
-	for (size_t i = track_find(track, start); i < track->n && at < end; i++) {
-		if (track->areas[i].start > at || track->areas[i].lost)
-			return false;
-		at = track->areas[i].end;
-	}
-	return at >= end;
+	while (i < track->n && track->areas[i].start <= at && !track->areas[i].lost)
+		at = track->areas[i++].end;
+	const bool watched = at > start;
+
+	while (!watched && i < track->n && track->areas[i].lost)
+		i++;
+	if (!watched)
+		at = i < track->n ? track->areas[i].start : end;
+	*until = at < end ? at : end;
+	return watched;
+}
+
+bool track_watches(const struct track *track, uint64_t start, uint64_t end)
+{
+	uint64_t until;
+
+	return track_stretch(track, start, end, &until) && until == end;
 }
 
 bool track_meets(const struct track *track, uint64_t address)
@@ -133,7 +145,7 @@ void track_close(struct track *track)
 {
 	if (track->kind == TRACK_UFFD)
 		track_uffd_close(track);
-	guard_close(&track->uffd);
-	guard_close(&track->pagemap);
+	close_once(&track->uffd);
+	close_once(&track->pagemap);
 	track->kind = TRACK_NONE;
 }

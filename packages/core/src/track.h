@@ -69,6 +69,9 @@ unsigned int track_most_passes(const struct track *track);
 int must_check track_watch(struct track *track, uint64_t start, uint64_t end);
 bool track_watches(const struct track *track, uint64_t start, uint64_t end);
 
+// Is memory watched from start on? Up to *until, at most @end, it is, or is not.
+bool track_stretch(const struct track *track, uint64_t start, uint64_t end, uint64_t *until);
+
 // Does what is watched, or was until track_close(), begin or end there?
 bool track_meets(const struct track *track, uint64_t address);
 

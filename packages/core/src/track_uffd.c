@@ -119,7 +119,7 @@ static bool is_idle(const struct target *target, int number)
 // *left the number of an idle one, or -1.
 static int find_uffds(const struct target *target, int *left)
 {
-	struct procfs_dir dir guard(procfs_closedir);
+	struct procfs_dir dir guard(procfs_closedir) = { .fd = -1 };
 	const char *name;
 
 	*left = -1;
@@ -196,7 +196,7 @@ static int fetch_uffd(void *arg, struct remote *remote)
 
 	// One that stays there must stay idle, to be known again.
 	if (closed < 0) {
-		guard_close(&fetch->ours);
+		close_once(&fetch->ours);
 		fetch->theirs = closed;
 	}
 	return remote->lost ? -ESRCH : 0;
@@ -270,7 +270,7 @@ int track_uffd_open(struct track *track, struct coresnap_error *err)
 	track->uffd = ret;
 	ret = start_uffd(track->uffd);
 	if (ret < 0) {
-		guard_close(&track->uffd);
+		close_once(&track->uffd);
 		return error_set(err, CORESNAP_E_FAILED, -ret,
 				 "the userfaultfd of process %d does not track writes (%s)",
 				 track->target->pid, error_errno_name(-ret));

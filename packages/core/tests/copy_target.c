@@ -3,7 +3,8 @@
 //
 // copy_target KIND THREADS [coroutines]: every thread makes one kind of system call over and over, or computes,
 // and checks each result. The main thread writes a dot to standard output after each round. SIGUSR2
-// ends it: exit status 0, or 1 with the first complaint on standard error. With coroutines each thread is
+// ends it: exit status 0, or 1 with the first complaint on standard error. Each round is stamped in shared
+// memory, where the program would see that of a copy of it. With coroutines each thread is
 // on a stack in the heap, below which there is somebody's memory.
 #include <errno.h>
 #include <linux/futex.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -31,6 +33,8 @@ enum { ROUND_NS = 10000000, MAX_THREADS = 64, COROUTINE = 131072, CANARY = 65536
 
 static volatile sig_atomic_t ending, children;
 static _Thread_local volatile sig_atomic_t alarms;
+static pid_t self;
+static volatile pid_t *stamp; // shared with every copy: of one that did a round
 static char complaint[256];
 static pthread_mutex_t complaint_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -162,6 +166,17 @@ static const struct kind {
 };
 static const struct kind *kind;
 
+// Whichever thread a copy would have.
+static void look_for_copies(void)
+{
+	const pid_t pid = getpid();
+
+	if (pid != self)
+		*stamp = pid;
+	if (*stamp)
+		insist("a copy of the program ran", *stamp, 0);
+}
+
 static void check_round(int64_t began)
 {
 	const int64_t elapsed = now_ns() - began;
@@ -185,6 +200,7 @@ static void *work(void *arg)
 		const int64_t began = now_ns();
 
 		kind->run();
+		look_for_copies();
 		check_round(began);
 		if (!arg && write(1, ".", 1) != 1)
 			break;
@@ -244,6 +260,11 @@ int main(int argc, char **argv)
 		if (argc > 1 && strcmp(argv[1], kinds[i].name) == 0)
 			kind = &kinds[i];
 	if (!kind || n_threads < 1 || n_threads > MAX_THREADS)
+		return 2;
+	self = getpid();
+	stamp = mmap(NULL, sizeof(*stamp), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
+	if (stamp == MAP_FAILED)
 		return 2;
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &(struct sigaction){ .sa_handler = on_signal }, NULL);

@@ -80,6 +80,18 @@ def test_what_would_take_longer_is_not_begun(large: Program, tmp_path: Path, met
     assert asked == [] and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("method", [living.METHODS[-1], "auto"])
+def test_nothing_is_copied_ahead_of_it(large: Program, tmp_path: Path, method: str) -> None:
+    strace = (living.need("strace"), "-f", "-e", "trace=ptrace,pwrite64", "-o", tmp_path / "calls")
+    dump_it = ("-m", method, "--max-pause", "10us", "-o", tmp_path / "core", str(large.pid))
+    with undisturbed(large):
+        done = subprocess.run([*strace, living.tool(), *dump_it], timeout=DEADLINE, stderr=-1)
+    assert done.returncode == Code.PAUSE, done.stderr
+    calls = (tmp_path / "calls").read_text()
+    assert "PTRACE_INTERRUPT" not in calls and "pwrite64" not in calls
+    assert not (tmp_path / "core").exists()
+
+
 @pytest.mark.parametrize("method", living.METHODS)
 def test_an_ample_pause_changes_nothing(large: Program, method: str) -> None:
     with undisturbed(large), open(os.devnull, "wb") as nowhere:

@@ -359,7 +359,32 @@ static void file_note_limit(void)
 	CHECK(!has_file_note(&h.s, &size));
 }
 
+// Room that is kept before the process stops is enough.
+static void foreseen(void)
+{
+	static const struct arch *const all[] = { &arch_x86_64, &arch_i386, &arch_arm,
+						  &arch_aarch64 };
+	static const uint8_t bytes[100001];
+	const struct coresnap_note own = { .name = "a long owner's name", .type = 7,
+					   .desc = bytes, .size = sizeof(bytes) };
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
+		struct notes plain, more;
+		struct hand h;
+
+		hand_init(&h, all[i]);
+		CHECK_EQ(notes_build(&plain, &h.s, NULL, 0), 0);
+		CHECK_EQ(notes_build(&more, &h.s, &own, 1), 0);
+		CHECK(plain.size < notes_foreseen(all[i], 2, NULL, 0) + 4096);
+		CHECK(notes_foreseen(all[i], 2, NULL, 0) > 2 * all[i]->regsets[1].max_size);
+		CHECK(more.size - plain.size <=
+		      notes_foreseen(all[i], 2, &own, 1) - notes_foreseen(all[i], 2, NULL, 0));
+		arena_deinit(&h.arena);
+	}
+}
+
 static const struct check_case cases[] = {
+	CASE(foreseen),
 	CASE(x86_64_bytes),
 	CASE(i386_bytes),
 	CASE(arm_bytes),

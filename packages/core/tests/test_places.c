@@ -70,7 +70,7 @@ static void begin(const struct range *before)
 	const struct maps list = maps_of(before);
 
 	places = (struct places){ .list = { .arena = &h.arena } };
-	CHECK_EQ(places_foresee(&places, &list, 2, PAGE, 1u << 30), 0);
+	CHECK_EQ(places_foresee(&places, &list, 32768, PAGE, 1u << 30), 0);
 	CHECK_EQ(sink_open(&sink, &to, CORESNAP_FORCE, &err), 0);
 	CHECK(sink_takes_places(&sink));
 	for (size_t i = 0; i < places.list.n; i++) {
@@ -252,9 +252,9 @@ static void too_large_for_its_class(void)
 
 	hand_init(&h, &arch_i386);
 	places = (struct places){ .list = { .arena = &h.arena } };
-	CHECK_EQ(places_foresee(&places, &list, 1, PAGE, 1u << 31), -EFBIG);
+	CHECK_EQ(places_foresee(&places, &list, 0, PAGE, 1u << 31), -EFBIG);
 	places = (struct places){ .list = { .arena = &h.arena } };
-	CHECK_EQ(places_foresee(&places, &list, 1, PAGE, 1ull << 32), 0);
+	CHECK_EQ(places_foresee(&places, &list, 0, PAGE, 1ull << 32), 0);
 	arena_deinit(&h.arena);
 }
 

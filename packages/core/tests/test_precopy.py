@@ -186,6 +186,7 @@ def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> N
 def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) -> None:
     """Where the stop finds too much to copy: and what was begun is not undone before the thaw."""
     subject = start("jtnpsx")
+    before = living.footprint(subject.pid)
     path, calls = tmp_path / "core", tmp_path / "calls"
     dump(subject, path, "stop")
     expected = anonymous(path)
@@ -203,6 +204,23 @@ def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) 
     assert b"do not fit the stage budget" in (done.stderr if to_pipe else done.stdout)
     assert anonymous(path) == expected
     assert not re.search(r"ftruncate\(\d+, 0\)", calls.read_text())
+    living.until_undisturbed(subject, before)
+
+
+def test_what_cannot_be_undone_is_written_over(start: Start, tmp_path: Path) -> None:
+    """The disk is full while memory is copied ahead, and the file cannot be emptied either."""
+    subject = start("jtnpsx")
+    before = living.footprint(subject.pid)
+    path = tmp_path / "core"
+    dump(subject, path, "stop")
+    expected = anonymous(path)
+    full = ("-e", "inject=pwrite64:error=ENOSPC:when=20", "-e", "inject=ftruncate:error=EIO:when=1")
+    strace = (living.need("strace"), "-f", "-o", tmp_path / "calls", *full)
+    dump_it = (living.tool(), "-m", "auto", "-q", "-f", "-o", path, str(subject.pid))
+    subprocess.run([*strace, *dump_it], check=True, timeout=DEADLINE)
+    assert re.search(r"ftruncate\(\d+, 0\).*INJECTED", (tmp_path / "calls").read_text())
+    assert anonymous(path) == expected
+    living.until_undisturbed(subject, before)
 
 
 @pytest.mark.parametrize("method", ["precopy", "auto"])
@@ -217,6 +235,16 @@ def test_a_limit_on_the_size_of_files_is_told(start: Start, tmp_path: Path, meth
     assert "EFBIG" in done.stderr
     assert list(tmp_path.iterdir()) == []
     living.until_undisturbed(subject, before)
+
+
+def test_a_core_that_a_limit_has_just_room_for(start: Start, tmp_path: Path) -> None:
+    """What is left free in a core whose memory has its place ahead takes nothing of the limit."""
+    subject = start("jtnpsx")
+    dump(subject, tmp_path / "core", "stop")
+    limit = (tmp_path / "core").stat().st_size + (1 << 20)
+    limited = (living.need("prlimit"), f"--fsize={limit}", living.tool(), "-m", "precopy", "-f")
+    dump_it = ("-o", tmp_path / "core", str(subject.pid))
+    subprocess.run([*limited, *dump_it], check=True, timeout=DEADLINE)
 
 
 def test_auto_takes_it_for_a_large_target(start: Start, tmp_path: Path) -> None:

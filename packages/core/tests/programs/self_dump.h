@@ -23,7 +23,9 @@
 #define CANARY 0x43616e6172795f31ull
 #define MARK   4242 // an errno that nobody sets
 // For threads to stop; a second is short where an emulated machine is under load.
+#ifndef STOP_NS
 #define STOP_NS 60000000000ull
+#endif
 
 struct arguments {
 	const char *situation, *output, *core, *report;

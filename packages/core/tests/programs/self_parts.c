@@ -332,7 +332,8 @@ static void save_memory(void)
 // Before the second look: what the dump left on purpose is put away.
 void close_output(void)
 {
-	if (call.to.kind == CORESNAP_TO_MEMORY && call.code == CORESNAP_OK)
+	if (call.to.kind == CORESNAP_TO_MEMORY &&
+	    (call.code == CORESNAP_OK || call.code == CORESNAP_E_INCOMPLETE))
 		save_memory();
 }
 
