@@ -125,8 +125,10 @@ def count_passed(junit: Path) -> int:
     return sum(not {"failure", "error", "skipped"} & {part.tag for part in case} for case in cases)
 
 
-def run(architecture: str, tests: Sequence[str], junit: Path) -> Outcome:
+def run(architecture: str, tests: Sequence[str], junit: Path, *, kernel: str = STOCK) -> Outcome:
     """Run tests, named from the suite's directory on, in a fresh guest; its JUnit file is fetched.
+
+    Among the tests may be options of pytest.
 
     Raises build.NotBuildable and what guest.fresh() raises; ProgramFailed if it took too long.
     """
@@ -136,10 +138,10 @@ def run(architecture: str, tests: Sequence[str], junit: Path) -> Outcome:
             f"{product} has no programs of the tests: run ci/cross {architecture}"
         )
     options = ["-p", "no:cacheprovider", "-p", "lab.tidy", f"--junitxml={JUNIT}"]
-    chosen = [str(TESTS / name) for name in tests]
+    chosen = [str(TESTS / name) if name.startswith("test_") else name for name in tests]
     with (
         tempfile.TemporaryDirectory() as made,
-        guests.fresh(Guest(architecture=architecture, kernel=STOCK), memory=MEMORY) as vm,
+        guests.fresh(Guest(architecture=architecture, kernel=kernel), memory=MEMORY) as vm,
     ):
         _copy_checkout(Path(made))
         vm.put_tree(str(CHECKOUT), Path(made))
