@@ -170,6 +170,8 @@ static int try_thread(struct errand *errand, struct arena *arena, const struct m
 		ret = call_in(errand, &freeze, maps, lost, err);
 	else if (ret == -EPERM)
 		ret = target_refused(errand->target, tid, err);
+	else if (ret == -ETIMEDOUT)
+		ret = freeze_too_late(errand->target, err);
 	else
 		fail(errand, ret, "stopping it", err);
 	STEP();
@@ -200,8 +202,13 @@ static int try_threads(struct errand *errand, struct arena *arena, const struct 
 		if (tid == first)
 			continue;
 		tries++;
-		*err = (struct coresnap_error){ 0 };
-		ret = try_thread(errand, arena, maps, tid, &lost, err);
+		struct coresnap_error why = { 0 };
+
+		ret = try_thread(errand, arena, maps, tid, &lost, &why);
+		// The first thread that stood still and cannot bear it says more than one that did
+		// not stop.
+		if (ret == 0 || lost || err->os_errno != EOPNOTSUPP)
+			*err = why;
 		if (ret == 0 || lost)
 			return ret;
 	}

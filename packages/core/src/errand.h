@@ -38,7 +38,7 @@ struct errand {
 enum { ERRAND_MAX_CALLS = 4 };
 
 // Tries one thread after the other. 0: it was done, or was not needed; else a negative errno, with
-// the reason of the last thread in err.
+// what tells against the first thread that stood still in err, or that none did.
 int must_check errand_run(struct errand *errand, struct coresnap_error *err);
 
 // The result of one injected call, or a negative errno, be it the call's or that of its making.
