@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "cgroup.h"
 #include "cleanup.h"
 #include "errand.h"
 #include "maps.h"
@@ -237,6 +238,22 @@ static int fetch_from_target(struct track *track, struct coresnap_error *err)
 			 track->target->pid, error_errno_name(-why));
 }
 
+// The thread that is asked would stop, but go back to sleep when it is to make the call.
+static int check_frozen(const struct target *target, struct coresnap_error *err)
+{
+	struct cgroup_room room;
+
+	cgroup_look(target->proc_fd, &room);
+	if (!room.frozen)
+		return 0;
+	error_remedy(err, "Thaw it (cgroup.freeze; a container may be paused), or use the method "
+			  "stop");
+	return error_set(err, CORESNAP_E_FAILED, EBUSY,
+			 "process %d gets no userfaultfd: its control group is frozen, and it is "
+			 "made by a call of its own",
+			 target->pid);
+}
+
 int track_uffd_possible(struct track *track, struct coresnap_error *err)
 {
 	const int ret = probe(track);
@@ -251,7 +268,7 @@ int track_uffd_possible(struct track *track, struct coresnap_error *err)
 			"process %d uses a userfaultfd of its own, or its descriptors cannot "
 			"be seen",
 			track->target->pid);
-	return 0;
+	return track->self ? 0 : check_frozen(track->target, err);
 }
 
 int track_uffd_open(struct track *track, struct coresnap_error *err)
