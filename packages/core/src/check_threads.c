@@ -148,7 +148,14 @@ static int check_precopy_of(const struct target *target, const struct maps *maps
 	if (ret < 0 || is_self(target))
 		return ret;
 	*err = (struct coresnap_error){ 0 };
-	return asks ? check_injection(target, maps, err) : check_stops(target, err);
+	ret = check_stops(target, err);
+	if (ret < 0 || !asks)
+		return ret;
+	ret = check_threads(target, maps, err);
+	if (ret == 0 || !track_possible_unasked(target))
+		return ret;
+	*err = (struct coresnap_error){ 0 };
+	return 0;
 }
 
 static int with_maps(const struct target *target,

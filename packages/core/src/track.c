@@ -6,20 +6,26 @@
 #include "sys.h"
 #include "track_parts.h"
 
+bool track_possible_unasked(const struct target *target)
+{
+	struct coresnap_error why = { 0 };
+
+	return track_dirty_possible(target, &why) == 0;
+}
+
 int track_possible(const struct target *target, bool self, bool *asks, struct coresnap_error *err)
 {
 	struct track track = TRACK_NOTHING;
-	struct coresnap_error why = { 0 };
-	const bool dirty = track_dirty_possible(target, &why) == 0;
 
 	track.target = target;
+	track.self = self;
 	*asks = false;
 	if (track_uffd_possible(&track, err) == 0) {
 		// If it cannot help, track_open() takes the other way.
 		*asks = !self && !dirty;
 		return 0;
 	}
-	return dirty ? 0 : -EOPNOTSUPP;
+	return track_possible_unasked(target) ? 0 : -EOPNOTSUPP;
 }
 
 int track_open(struct track *track, struct coresnap_error *err)
@@ -33,9 +39,10 @@ int track_open(struct track *track, struct coresnap_error *err)
 				 error_errno_name(-track->pagemap));
 	if (track_uffd_open(track, err) == 0)
 		return 0;
-	if (track_dirty_open(track, &why) == 0)
-		return 0;
-	return -EOPNOTSUPP;
+	if (track_dirty_open(track, &why) < 0)
+		return -EOPNOTSUPP;
+	*err = (struct coresnap_error){ 0 }; // what fails later has a reason of its own
+	return 0;
 }
 
 unsigned int track_most_passes(const struct track *track)

@@ -57,6 +57,9 @@ typedef int (*track_fn)(void *arg, uint64_t start, uint64_t end, enum track_news
 int must_check track_possible(const struct target *target, bool self, bool *asks,
 			      struct coresnap_error *err);
 
+// Likewise, if none of its threads can help.
+bool track_possible_unasked(const struct target *target);
+
 // Finds a way, and for a userfaultfd has one thread of the target make it, in a stop of about 0.1 ms
 // of that thread alone. target, its memory open, arena, self and strict_timeouts are set. On failure err says why
 // neither can be had; track_close() is safe.
