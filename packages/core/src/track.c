@@ -21,8 +21,7 @@ int track_possible(const struct target *target, bool self, bool *asks, struct co
 	track.self = self;
 	*asks = false;
 	if (track_uffd_possible(&track, err) == 0) {
-		// If it cannot help, track_open() takes the other way.
-		*asks = !self && !dirty;
+		*asks = !self;
 		return 0;
 	}
 	return track_possible_unasked(target) ? 0 : -EOPNOTSUPP;

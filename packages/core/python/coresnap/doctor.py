@@ -15,12 +15,11 @@ from .pause import Estimate, Pause
 from .result import Method
 
 _PIPE_LIMIT = Path("/proc/sys/kernel/core_pipe_limit")
-_FILTER = "its seccomp filter is asked when it stands still: if that forbids "
-_DOUBTS = {
-    Method.PRECOPY: _FILTER
-    + "userfaultfd, as those of containers do, only a kernel with soft-dirty bits can track its "
-    "writes, and elsewhere auto takes fork or stop",
-    Method.FORK: _FILTER + "a call that a copy needs, there is none, and auto takes stop",
+_FILTER = {
+    Method.FORK: "its seccomp filter is asked when it stands still: if that forbids a call that a "
+    "copy needs, there is none, and auto takes stop",
+    Method.PRECOPY: "its seccomp filter is asked when a thread of it stands still: if that forbids "
+    "to make a userfaultfd, its writes may not be tracked, and auto takes fork or stop",
 }
 _LADDER = (Method.LIVEDUMP, Method.PRECOPY, Method.FORK, Method.STOP)
 
@@ -135,7 +134,7 @@ def _check(pid: int, kind: Method, load: Estimate | None) -> MethodCheck:
     return MethodCheck(
         method=kind,
         error=None,
-        doubt=_DOUBTS.get(kind, "") if pid != os.getpid() and _has_filter(pid) else "",
+        doubt=_FILTER.get(kind, "") if pid != os.getpid() and _has_filter(pid) else "",
         pause=None if load is None else load.pauses.get(kind),
     )
 
