@@ -411,12 +411,12 @@ def in_container(place: Place, *, inside: bool) -> Hard:
     return Hard(subject=subject, pid=pid, seen_as=1, before=enter)
 
 
-def judge(hard: Hard, *more: Method) -> subprocess.CompletedProcess[str]:
-    """Run the program that asks the doctor, and dumps; by these methods, too."""
+def judge(hard: Hard) -> subprocess.CompletedProcess[str]:
+    """Run the program that asks the doctor, and dumps by each method."""
     pid = hard.pid if hard.seen_as is None else hard.seen_as
     program = str(_PROGRAMS / "judge.py")
     return subprocess.run(
-        [*hard.before, sys.executable, program, str(pid), hard.user, str(hard.timeout), *more],
+        [*hard.before, sys.executable, program, str(pid), hard.user, str(hard.timeout)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

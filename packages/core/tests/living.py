@@ -6,11 +6,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import mmap
 import os
 import select
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,6 +62,19 @@ def lists_pages_at_once() -> bool:
 needs_pagemap_scan = pytest.mark.skipif(
     not lists_pages_at_once(), reason="this kernel has no PAGEMAP_SCAN (v6.7)"
 )
+
+
+def keeps_soft_dirty_bits() -> bool:
+    """Whether the page tables of this kernel say which pages were written."""
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with mmap.mmap(-1, mmap.PAGESIZE, private) as page, open("/proc/self/pagemap", "rb") as pagemap:
+        page[0] = 1
+        address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        entry = os.pread(pagemap.fileno(), 8, address // mmap.PAGESIZE * 8)
+    return bool(int.from_bytes(entry, sys.byteorder) >> 55 & 1)
+
+
+SOFT_DIRTY = keeps_soft_dirty_bits()
 TRACKS_WRITES = coresnap.Method.PRECOPY in coresnap.doctor().auto
 """Whether this kernel can, so that there is a method precopy."""
 METHODS = ("stop", "fork", *(("precopy",) if TRACKS_WRITES else ()))
