@@ -22,7 +22,6 @@ from hung_file import HungFile
 from living import NOBODY, Subject
 from toolchain import Width
 
-from coresnap import Method
 from lab.longform import FULL
 from lab.patience import DEADLINE, PATIENCE
 
@@ -255,6 +254,14 @@ def frozen_2(place: Place) -> Hard:
     return hard
 
 
+def userfault(place: Place) -> Hard:
+    """It has some of its memory watched by a userfaultfd."""
+    hard = simple(place, "userfault")
+    if not hard.subject.number("rounds"):
+        pytest.skip("this kernel has no userfaultfd for it")
+    return hard
+
+
 # -- in containers ---------------------------------------------------------------------------------
 
 
@@ -279,6 +286,12 @@ def of_nobody(place: Place, mode: str) -> Hard:
     """An ordinary user's, who dumps it."""
     subject = place.start(mode, user=NOBODY)
     return Hard(subject=subject, pid=subject.pid, user=str(NOBODY))
+
+
+def undumpable(place: Place) -> Hard:
+    """An ordinary user's that guards its secrets, from root too."""
+    subject = place.start("undumpable", user=NOBODY)
+    return Hard(subject=subject, pid=subject.pid)
 
 
 def of_another_user(place: Place) -> Hard:
@@ -409,6 +422,21 @@ def in_container(place: Place, *, inside: bool) -> Hard:
     )
     living.need("nsenter")
     return Hard(subject=subject, pid=pid, seen_as=1, before=enter)
+
+
+def through_foreign_proc(place: Place) -> Hard:
+    """Asked for by who is in a pid namespace that the mounted /proc is not of."""
+    hard = simple(place, "plain")
+    hard.before = (living.need("unshare"), "--pid", "--fork")
+    return hard
+
+
+def without_proc(place: Place) -> Hard:
+    """Asked for by who has no /proc."""
+    hard = simple(place, "plain")
+    script = 'umount --lazy /proc && exec "$@"'
+    hard.before = (living.need("unshare"), "--mount", "sh", "-c", script, "sh")
+    return hard
 
 
 def judge(hard: Hard) -> subprocess.CompletedProcess[str]:

@@ -83,6 +83,27 @@ def test_a_process_that_is_gone_or_none() -> None:
             coresnap.doctor(pid)
 
 
+@pytest.mark.parametrize("method", ["auto", "fork", "precopy", "stop"])
+def test_what_has_no_memory_is_no_process_to_the_doctor_and_to_dumps(method: str) -> None:
+    with subprocess.Popen(["true"]) as zombie:
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        assert "zombie" in refused_alike(zombie.pid, method)
+    comm = Path("/proc/2/comm")
+    if not comm.exists() or comm.read_text() != "kthreadd\n":
+        pytest.skip("this pid namespace has no kernel threads")
+    assert "kernel thread" in refused_alike(2, method)
+
+
+def refused_alike(pid: int, method: str) -> str:
+    """What the doctor and a dump say of what is no process to them."""
+    with pytest.raises(coresnap.NoProcess) as foreseen:
+        coresnap.doctor(pid)
+    with pytest.raises(coresnap.NoProcess) as came:
+        coresnap.dump(pid, None, method=method)
+    assert str(came.value) == str(foreseen.value)
+    return str(came.value)
+
+
 def test_the_json_has_plain_values(process: subprocess.Popen[bytes]) -> None:
     fields = coresnap.doctor(process.pid).as_dict()
     assert fields["pid"] == process.pid

@@ -5,9 +5,9 @@ Nobody is. A row is a target (hard.py) and what each method does with it; the do
 so, in the same words, and the target goes on: it answers, its canaries are whole, it has the
 threads, children and files that it had.
 
-Elsewhere stand: zombies, kernel threads, undumpable processes (test_errors.py); a userfaultfd that
-nobody serves, 32-bit code, foreign pid namespaces (test_hostile.py); calls that are interrupted
-(test_interrupted.py); dumpers killed at any step (test_copy_kill.py).
+Elsewhere stand: zombies and kernel threads (test_doctor.py); a userfaultfd that nobody serves, and
+32-bit code in a 64-bit process (test_hostile.py), of which nobody can know beforehand; calls that
+are interrupted (test_interrupted.py); dumpers killed at any step (test_copy_kill.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hard import Hard, Place
 from living import NOBODY
 from toolchain import Width
 
-from coresnap import Core, Method
+from coresnap import Core
 from coresnap.errors import Code
 from lab.patience import DEADLINE
 
@@ -110,6 +110,9 @@ ROWS = [
     Row(name="dead-leader-undumpable", make=lambda place: hard.without_leader(
         place, "undumpable", user=NOBODY), fork=FORBIDDEN, stop=FORBIDDEN, root=True,
         says="undumpable"),
+    Row(name="undumpable", make=hard.undumpable, fork=FORBIDDEN, stop=FORBIDDEN, root=True,
+        says="undumpable"),
+    Row(name="userfault", make=hard.userfault, precopy=REFUSED, says="userfaultfd of its own"),
     simple("coroutine", widths=True),
     simple("coroutine-deep", fork=REFUSED, precopy=REFUSED, widths=True),
     simple("alternate-stack", widths=True),
@@ -136,6 +139,10 @@ ROWS = [
     Row(name="no-huge-page-left", make=hard.no_huge_page_left),
     Row(name="container-from-outside", make=partial(hard.in_container, inside=False)),
     Row(name="container-from-inside", make=partial(hard.in_container, inside=True)),
+    Row(name="foreign-proc", make=hard.through_foreign_proc, fork=REFUSED, stop=REFUSED,
+        root=True, says="another pid namespace"),
+    Row(name="no-proc", make=hard.without_proc, fork=REFUSED, stop=REFUSED, root=True,
+        says="mount -t proc"),
 ]  # fmt: skip
 
 

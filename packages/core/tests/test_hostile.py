@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hard
 import living
 import pytest
 from living import NOBODY, Held, Subject, needs_root, only_x86_64
@@ -156,6 +157,25 @@ def test_a_thread_in_32_bit_code_is_told_as_missing_and_the_others_are_right(
     count, end = subject.number("rounds"), time.monotonic() + DEADLINE
     while subject.number("rounds") == count:
         assert time.monotonic() < end, "the 32-bit code does not run on"
+
+
+@only_x86_64
+def test_that_a_thread_runs_32_bit_code_shows_only_when_it_has_stopped(start: Start) -> None:
+    """Its registers tell, and nothing that can be seen of it before: the doctor cannot know."""
+    subject = start()
+    tell_or_skip(subject, "thread32")
+    before = living.footprint(subject.pid)
+    done = hard.judge(hard.Hard(subject=subject, pid=subject.pid))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    works = {check["method"]: check["works"] for check in told["doctor"]["methods"]}
+    for method in (*living.METHODS, "auto"):
+        came = told["dumps"][method]
+        assert (came["error"], came["missed"]) == ("Incomplete", 1)
+        assert "32-bit code" in came["what"]
+        assert works.get(method, True)
+    assert not [note for note in told["doctor"]["notes"] if "threads" in note]
+    living.until_undisturbed(subject, before)
 
 
 # -- address spaces that are alike -----------------------------------------------------------------

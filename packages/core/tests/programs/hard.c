@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -28,6 +30,11 @@
 #define PAGE       4096
 #define CANARY     65536
 #define TINY_STACK 512
+
+// include/uapi/linux/userfaultfd.h of Linux 5.11
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
 
 static char *name_of_this; // argv[0]
 static volatile unsigned int rounds;
@@ -323,6 +330,26 @@ static void have_huge_page(const char *more)
 	filled_size = 2 << 20;
 }
 
+// Memory whose pages it would supply itself, were it asked; and a round if the kernel lets it.
+static void watch_memory(const char *more)
+{
+	const int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = { .range = { .start = (uintptr_t)map(16 * PAGE),
+						    .len = 16 * PAGE },
+					 .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	(void)more;
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &range) == 0)
+		rounds = 1;
+}
+
+static void be_undumpable(const char *more)
+{
+	(void)more;
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
 #include "hard_names.h"
 
 // -- held up ---------------------------------------------------------------------------------------
@@ -432,6 +459,8 @@ static const struct {
 	{ "small-stacks", have_small_stacks, 0 },
 	{ "strict", be_strict, 0 },
 	{ "threads", have_threads, 0 },
+	{ "undumpable", be_undumpable, 0 },
+	{ "userfault", watch_memory, 0 },
 	{ "vfork", wait_in_vfork, 1 },
 	{ "vfork-thread", have_vfork, 1 },
 };
