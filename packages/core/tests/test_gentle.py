@@ -38,6 +38,11 @@ OOM_SCORE = OOM_ADJ * 1000 // 17
 CAP_SYS_RESOURCE = 24
 
 
+needs_tracking = pytest.mark.skipif(
+    not living.TRACKS_WRITES, reason="this kernel cannot track writes, so nothing is copied ahead"
+)
+
+
 @dataclass(frozen=True)
 class Priorities:
     """Of a thread."""
@@ -150,8 +155,9 @@ def test_a_copy_goes_first_if_nothing_is_said(native: Subject) -> None:
         assert held.finish() == 0
 
 
-def test_what_is_staged_is_written_gently(native: Subject) -> None:
-    with Held(native.pid, "-m", "stop", *GENTLE) as held:
+@pytest.mark.parametrize("method", [each for each in living.METHODS if each != "fork"])
+def test_what_is_staged_is_written_gently(native: Subject, method: str) -> None:
+    with Held(native.pid, "-m", method, *GENTLE) as held:
         assert living.status(native.pid, "TracerPid") == "0"
         assert writers(dumper_of(held.process.pid)) == [ASKED]
         assert held.finish() == 0
@@ -163,6 +169,63 @@ def test_nothing_is_gentle_while_the_target_stands_still(native: Subject) -> Non
         assert living.status(native.pid, "TracerPid") == str(dumper)
         assert of_threads(dumper) == {dumper: priorities(os.getpid())}
         assert held.finish() == 0
+
+
+@dataclass(frozen=True)
+class Write:
+    """Some bytes that went into a file."""
+
+    path: str
+    size: int
+    offset: int
+
+
+WRITE = r"^pwrite64\(\d+<(.*)>.*, (\d+), (\d+)\) += \d"
+
+
+def gentle_writes(pid: int, core: Path) -> list[list[Write]]:
+    """Dump by precopy: by thread, what those of the dumper wrote after they had become gentle.
+
+    No thread but them writes to anything but the memory of the target.
+    """
+    trace = core.with_name("trace")
+    argv: list[str | Path] = [living.need("strace"), "-ff", "-y", "-s", "0", "-o", trace]
+    argv += ["-e", "trace=setpriority,ioprio_set,pwrite64", "-e", "raw=setpriority,ioprio_set"]
+    argv += [living.tool(), "-m", "precopy", "-q", *GENTLE, "-o", core, str(pid)]
+    subprocess.run(argv, check=True, timeout=DEADLINE)
+    found = []
+    for file in core.parent.glob("trace.*"):
+        text = file.read_text()
+        writes = [
+            Write(path, int(size), int(offset))
+            for path, size, offset in re.findall(WRITE, text, re.MULTILINE)
+            if path != f"/proc/{pid}/mem"
+        ]
+        if writes:
+            nice, io, _ = text.split("\n", 2)
+            assert re.fullmatch(rf"setpriority\(0, 0, {NICE:#x}\) += 0", nice)
+            assert re.fullmatch(rf"ioprio_set\(0x1, 0, {2 << 13 | IO_PRIO:#x}\) += 0", io)
+            found.append(writes)
+    return found
+
+
+@needs_tracking
+@pytest.mark.parametrize("size", [1, 96], ids=["spool", "core"])
+def test_copying_ahead_is_gentle(tmp_path: Path, size: int) -> None:
+    """Of a small target to a spool, of a large one to its place in the core."""
+    core = tmp_path / "core"
+    with Subject(living.program("hard"), "fill", str(size)) as subject:
+        threads = gentle_writes(subject.pid, core)
+    # Whoever writes the head of the core does so after the stop.
+    ahead = [
+        write
+        for writes in threads
+        if not any(each.offset == 0 and str(tmp_path) in each.path for each in writes)
+        for write in writes
+    ]
+    assert len(threads) > 1
+    assert sum(write.size for write in ahead) >= size << 20
+    assert {"coresnap-spool" in write.path for write in ahead} == {size == 1}
 
 
 def test_compressing_is_gentle(large: int) -> None:
