@@ -86,7 +86,7 @@ EXCUSED = {
     ),
 }
 NONE = Excuse(codes=frozenset())
-# Works whose calls the kernel goes on with by restart_syscall(2): see the row "futex-timeout, twice" there.
+# What the kernel goes on with by restart_syscall(2): see the row "futex-timeout, twice" there.
 RESUMED = ("nanosleep", "clock_nanosleep", "futex-timeout", "cond-timeout", "poll-timeout")
 
 
