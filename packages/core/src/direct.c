@@ -11,7 +11,6 @@
 enum {
 	INFO_TEXT = 8192, // that of an io_uring has a line for each entry of its queues
 	FILE_TEXT = 256,  // flags are in the second line
-	STATUS_TEXT = 8192,
 };
 
 static const char ring_link[] = "anon_inode:[io_uring]";
@@ -171,17 +170,16 @@ int direct_may_fork_now(const struct freeze *freeze, struct coresnap_error *err)
 
 int direct_may_track(const struct target *target, unsigned int most, struct coresnap_error *err)
 {
-	char text[STATUS_TEXT], size[32];
-	uint64_t pinned = 0;
+	struct procfs_status status;
+	char size[32];
 
 	error_remedy(err, "Use the method fork or stop");
-	if (procfs_read(target->proc_fd, "status", text, sizeof(text)) > 0 &&
-	    procfs_size_in(text, "VmPin:", &pinned) && pinned)
+	if (procfs_read_status(target->proc_fd, "status", &status) == 0 && status.vm_pinned)
 		return error_set(
 			err, CORESNAP_E_FAILED, EOPNOTSUPP,
 			"process %d has %s of memory pinned (for a device, or by io_uring), "
 			"and what is written there cannot be tracked",
-			target->pid, error_size(size, sizeof(size), pinned));
+			target->pid, error_size(size, sizeof(size), status.vm_pinned));
 	const int fd = find_descriptor(target, most);
 
 	if (fd >= 0)

@@ -169,12 +169,16 @@ static void status_line(const char *key, size_t len, const char *value, struct p
 		ret->shd_pending = procfs_number(value, 16, NULL);
 	} else if (IS("SigBlk")) {
 		ret->sig_blocked = procfs_number(value, 16, NULL);
+	} else if (IS("SigCgt")) {
+		ret->sig_caught = procfs_number(value, 16, NULL);
 	} else if (IS("VmSize")) {
 		ret->vm_size = procfs_number(value, 10, NULL) * 1024;
 	} else if (IS("VmData")) {
 		ret->vm_data = procfs_number(value, 10, NULL) * 1024;
 	} else if (IS("VmStk")) {
 		ret->vm_stack = procfs_number(value, 10, NULL) * 1024;
+	} else if (IS("VmPin")) {
+		ret->vm_pinned = procfs_number(value, 10, NULL) * 1024;
 	} else if (IS("VmPTE")) {
 		ret->vm_pte = procfs_number(value, 10, NULL) * 1024;
 	} else if (IS("RssAnon")) {

@@ -43,9 +43,9 @@ struct procfs_status {
 	unsigned int ns_depth;   // entries of NSpid; 0 on kernels without it
 	int32_t ns_pid[PROCFS_MAX_NS];
 	int32_t ns_pgid, ns_sid; // last entries
-	uint64_t sig_pending, shd_pending, sig_blocked;
+	uint64_t sig_pending, shd_pending, sig_blocked, sig_caught;
 	uint64_t vm_size; // bytes; 0 for a kernel thread or a zombie
-	uint64_t vm_data, vm_stack, vm_pte, rss_anon; // bytes
+	uint64_t vm_data, vm_stack, vm_pinned, vm_pte, rss_anon; // bytes
 	uint64_t cap_effective;
 	uint64_t switches;  // how often it has gone to sleep
 	unsigned int threads;

@@ -16,8 +16,6 @@
 #include "step.h"
 #include "sys.h"
 
-enum { STATUS_TEXT = 8192 };
-
 struct restart_sleep {
 	const struct arch *arch;
 	uint64_t switches; // how often the thread had given up the processor by itself
@@ -25,17 +23,20 @@ struct restart_sleep {
 	uint64_t args[6], sp, pc;
 };
 
+static bool read_status(const struct target *target, pid_t tid, struct procfs_status *status)
+{
+	char path[32];
+
+	error_format(path, sizeof(path), "task/%d/status", tid);
+	return procfs_read_status(target->proc_fd, path, status) == 0;
+}
+
 // 0: not known.
 static uint64_t switches_of(const struct target *target, pid_t tid)
 {
-	static const char line[] = "\nvoluntary_ctxt_switches:\t";
-	char path[32], text[STATUS_TEXT];
+	struct procfs_status status;
 
-	error_format(path, sizeof(path), "task/%d/status", tid);
-	const ssize_t n = procfs_read(target->proc_fd, path, text, sizeof(text));
-	const char *const at = n > 0 ? strstr(text, line) : NULL;
-
-	return at ? procfs_number(at + sizeof(line) - 1, 10, NULL) : 0;
+	return read_status(target, tid, &status) ? status.switches : 0;
 }
 
 // proc(5) "/proc/pid/syscall": number, arguments, sp, pc. false for a thread that runs, and for one
@@ -181,27 +182,18 @@ void restart_rewind(const struct target *target, struct thread *thread)
 	thread->changed = true;
 }
 
-// The mask in a line of /proc/PID/task/TID/status.
-static uint64_t signals(const char *status, const char *line)
-{
-	const char *const at = strstr(status, line);
-
-	return at ? procfs_number(at + strlen(line), 16, NULL) : 0;
-}
-
 void restart_reconsider(const struct target *target, struct thread *thread)
 {
 	struct iovec iov = { .iov_base = thread->gregs, .iov_len = thread->gregs_len };
-	char path[32], text[STATUS_TEXT];
+	struct procfs_status status;
 
 	if (!thread->changed || !target->arch || !target->arch->rewinds)
 		return;
-	error_format(path, sizeof(path), "task/%d/status", thread->tid);
-	if (procfs_read(target->proc_fd, path, text, sizeof(text)) <= 0)
+	if (!read_status(target, thread->tid, &status))
 		return;
-	const uint64_t pending = signals(text, "\nSigPnd:\t") | signals(text, "\nShdPnd:\t");
+	const uint64_t pending = status.sig_pending | status.shd_pending;
 
-	if (!(pending & ~signals(text, "\nSigBlk:\t") & signals(text, "\nSigCgt:\t")))
+	if (!(pending & ~status.sig_blocked & status.sig_caught))
 		return;
 	STEP();
 	sys_call(SYS_ptrace, PTRACE_SETREGSET, thread->tid, NT_PRSTATUS, &iov);

@@ -81,6 +81,7 @@ static void status_fields(void)
 			    "PPid:\t6\nTracerPid:\t5\nUid:\t1000\t1001\t1002\t1003\n"
 			    "Gid:\t2000\t2001\t2002\t2003\nSigPnd:\t00000000000000ff\n"
 			    "ShdPnd:\t8000000000000000\nSigBlk:\tfffffffe7ffbfeff\n"
+			    "SigCgt:\t0000000180010002\nVmPin:\t       3 kB\n"
 			    "Threads:\t64\nSeccomp:\t2\nSeccomp_filters:\t3\nVmSize:\t   12 kB\n"
 			    "VmData:\t 8 kB\nVmStk:\t7 kB\nVmPTE:\t6 kB\nRssAnon:\t5 kB\n"
 			    "CapEff:\t000001ffffffffff\nvoluntary_ctxt_switches:\t34\n"
@@ -96,6 +97,8 @@ static void status_fields(void)
 	CHECK_EQ(status.sig_pending, 0xff);
 	CHECK_EQ(status.shd_pending, 1ull << 63);
 	CHECK_EQ(status.sig_blocked, 0xfffffffe7ffbfeff);
+	CHECK_EQ(status.sig_caught, 0x180010002);
+	CHECK_EQ(status.vm_pinned, 3 * 1024);
 	CHECK_EQ(status.threads, 64);
 	CHECK_EQ(status.seccomp, 2);
 	CHECK_EQ(status.vm_size, 12 * 1024);
@@ -181,7 +184,8 @@ static void status_with_many_groups(void)
 
 	for (unsigned int i = 0; i < 65536; i++)
 		n += sprintf(text + n, "%u ", 4000000000u + i);
-	sprintf(text + n, "\nNSpid:\t77\t5\nNSsid:\t9\t4\nSigPnd:\t0000000000000001\nThreads:\t3\n");
+	sprintf(text + n, "\nNSpid:\t77\t5\nNSsid:\t9\t4\nSigPnd:\t0000000000000001\nThreads:\t3\n"
+			  "SigCgt:\t0000000000000002\nVmPin:\t4 kB\nvoluntary_ctxt_switches:\t6\n");
 	write_file("status", text);
 	CHECK_EQ(procfs_read_status(AT_FDCWD, "status", &status), 0);
 	CHECK_EQ(status.state, 'S');
@@ -189,6 +193,9 @@ static void status_with_many_groups(void)
 	CHECK_EQ(status.ns_pid[1], 5);
 	CHECK_EQ(status.ns_sid, 4);
 	CHECK_EQ(status.sig_pending, 1);
+	CHECK_EQ(status.sig_caught, 2);
+	CHECK_EQ(status.vm_pinned, 4 * 1024);
+	CHECK_EQ(status.switches, 6);
 	CHECK_EQ(status.threads, 3);
 	CHECK_EQ(n_descriptors(), before);
 }

@@ -23,7 +23,9 @@ static void check_equal(const struct procfs_status *a, const struct procfs_statu
 	MUST(memcmp(a->ns_pid, b->ns_pid, sizeof(a->ns_pid)) == 0);
 	MUST(a->ns_pgid == b->ns_pgid && a->ns_sid == b->ns_sid);
 	MUST(a->sig_pending == b->sig_pending && a->shd_pending == b->shd_pending);
-	MUST(a->sig_blocked == b->sig_blocked && a->vm_size == b->vm_size);
+	MUST(a->sig_blocked == b->sig_blocked && a->sig_caught == b->sig_caught);
+	MUST(a->vm_size == b->vm_size && a->vm_pinned == b->vm_pinned);
+	MUST(a->switches == b->switches);
 	MUST(a->threads == b->threads && a->seccomp == b->seccomp);
 	MUST(a->queue_full == b->queue_full);
 }
