@@ -30,29 +30,36 @@ static ssize_t read_info(int dir_fd, const char *path, char *text, size_t size)
 	return n;
 }
 
+bool direct_flags(const char *text)
+{
+	const char *const at = procfs_behind(text, "flags:\t");
+	const uint64_t flags = at ? procfs_number(at, 8, NULL) : 0;
+
+	return (flags & O_DIRECT) && (flags & O_ACCMODE) != O_WRONLY;
+}
+
 // Of a file; with a pipe the flag means something else (pipe(2)).
 static bool file_reads_directly(int dir_fd, const char *path)
 {
-	static const char key[] = "flags:\t";
 	char text[FILE_TEXT];
 
-	if (read_info(dir_fd, path, text, sizeof(text)) <= 0)
-		return false;
-	const char *const at = strstr(text, key);
-	const uint64_t flags = at ? procfs_number(at + sizeof(key) - 1, 8, NULL) : 0;
+	return read_info(dir_fd, path, text, sizeof(text)) > 0 && direct_flags(text);
+}
 
-	return (flags & O_DIRECT) && (flags & O_ACCMODE) != O_WRONLY;
+bool direct_ring_files(const char *text, bool whole)
+{
+	const char *const at = procfs_behind(text, "UserFiles:\t");
+
+	return at ? procfs_number(at, 10, NULL) != 0 : !whole;
 }
 
 // What an io_uring has registered needs no descriptor of its own, and may have any flags.
 static bool ring_has_files(int dir_fd, const char *path)
 {
-	static const char key[] = "UserFiles:\t";
 	char text[INFO_TEXT];
 	const ssize_t n = read_info(dir_fd, path, text, sizeof(text));
-	const char *const at = n > 0 ? strstr(text, key) : NULL;
 
-	return at ? procfs_number(at + sizeof(key) - 1, 10, NULL) != 0 : n == INFO_TEXT - 1;
+	return direct_ring_files(text, n < INFO_TEXT - 1);
 }
 
 static bool reads_directly(const struct target *target, const char *number)
@@ -114,18 +121,11 @@ int direct_may_fork(const struct target *target, const struct maps *maps,
 // it is no harm.
 static int first_argument(const struct target *target, pid_t tid)
 {
-	char path[32], text[256];
-	const char *at;
+	struct procfs_syscall call;
 
-	error_format(path, sizeof(path), "task/%d/syscall", tid);
-	if (procfs_read(target->proc_fd, path, text, sizeof(text)) <= 0 || *text == 'r')
+	if (!procfs_read_syscall(target->proc_fd, tid, &call) || call.args[0] > INT32_MAX)
 		return -1;
-	at = strstr(text, " 0x");
-	if (!at)
-		return -1;
-	const uint64_t value = procfs_number(at + 3, 16, NULL);
-
-	return value > INT32_MAX ? -1 : (int)value;
+	return (int)call.args[0];
 }
 
 static bool hangs_in_direct_read(const struct target *target, pid_t tid)

@@ -34,4 +34,9 @@ int must_check direct_may_fork_now(const struct freeze *freeze, struct coresnap_
 int must_check direct_may_track(const struct target *target, unsigned int most,
 				struct coresnap_error *err);
 
+// What texts of /proc/PID/fdinfo tell: does this file read directly? Has an io_uring files registered,
+// or may have, if this is not the @whole text? Pure.
+bool direct_flags(const char *text);
+bool direct_ring_files(const char *text, bool whole);
+
 #endif

@@ -86,9 +86,11 @@ uint64_t procfs_number(const char *text, unsigned int base, const char **end)
 
 		if (*text >= '0' && *text <= '9')
 			digit = (unsigned int)(*text - '0');
-		else if (base == 16 && *text >= 'a' && *text <= 'f')
+		else if (*text >= 'a' && *text <= 'f')
 			digit = (unsigned int)(*text - 'a') + 10;
 		else
+			break;
+		if (digit >= base)
 			break;
 		value = value * base + digit;
 	}
@@ -102,6 +104,19 @@ static const char *skip_blanks(const char *text)
 	while (*text == ' ' || *text == '\t')
 		text++;
 	return text;
+}
+
+const char *procfs_behind(const char *text, const char *key)
+{
+	const size_t len = strlen(key);
+
+	while (strncmp(text, key, len) != 0) {
+		text = strchr(text, '\n');
+		if (!text)
+			return NULL;
+		text++;
+	}
+	return text + len;
 }
 
 static int64_t signed_number(const char *text, const char **end)
@@ -295,33 +310,66 @@ bool procfs_capable(unsigned int capability)
 	       procfs_has_cap(&own, capability);
 }
 
-uint64_t procfs_limit(int proc_fd, const char *name, bool hard)
+uint64_t procfs_limit_in(const char *text, const char *name, bool hard)
 {
-	char text[4096];
-	const char *at = procfs_read(proc_fd, "limits", text, sizeof(text)) > 0 ?
-				 strstr(text, name) :
-				 NULL;
+	const char *at = procfs_behind(text, name);
 
-	if (!at)
+	if (!at || *at != ' ')
 		return UINT64_MAX;
-	at += strlen(name);
 	at += strspn(at, " ");
 	if (hard) {
-		at += strcspn(at, " ");
+		at += strcspn(at, " \n");
 		at += strspn(at, " ");
 	}
 	return *at >= '0' && *at <= '9' ? procfs_number(at, 10, NULL) : UINT64_MAX;
 }
 
+uint64_t procfs_limit(int proc_fd, const char *name, bool hard)
+{
+	char text[4096];
+
+	return procfs_read(proc_fd, "limits", text, sizeof(text)) > 0 ?
+		       procfs_limit_in(text, name, hard) :
+		       UINT64_MAX;
+}
+
 bool procfs_size_in(const char *text, const char *key, uint64_t *ret)
 {
-	const char *at = strstr(text, key);
+	const char *const at = procfs_behind(text, key);
 
 	if (!at)
 		return false;
-	at += strlen(key);
-	*ret = procfs_number(at + strspn(at, " "), 10, NULL) * 1024;
+	*ret = procfs_number(skip_blanks(at), 10, NULL) * 1024;
 	return true;
+}
+
+bool procfs_parse_syscall(const char *text, struct procfs_syscall *ret)
+{
+	uint64_t values[8];
+	const char *at = text;
+
+	*ret = (struct procfs_syscall){ 0 };
+	if (*at < '0' || *at > '9')
+		return false;
+	const int64_t nr = (int64_t)procfs_number(at, 10, &at);
+
+	for (unsigned int i = 0; i < 8; i++) {
+		if (strncmp(at, " 0x", 3) != 0)
+			return false;
+		values[i] = procfs_number(at + 3, 16, &at);
+	}
+	*ret = (struct procfs_syscall){ .nr = nr, .sp = values[6], .pc = values[7] };
+	memcpy(ret->args, values, sizeof(ret->args));
+	return true;
+}
+
+bool procfs_read_syscall(int proc_fd, pid_t tid, struct procfs_syscall *ret)
+{
+	char path[32], text[256];
+
+	error_format(path, sizeof(path), "task/%d/syscall", tid);
+	return procfs_read(proc_fd, path, text, sizeof(text)) > 0 &&
+	       procfs_parse_syscall(text, ret);
 }
 
 uint32_t procfs_map_id(const char *id_map, uint32_t id)

@@ -82,8 +82,25 @@ bool procfs_capable(unsigned int capability);
 // it is none or cannot be told.
 uint64_t procfs_limit(int proc_fd, const char *name, bool hard);
 
+// The same of the text.
+uint64_t procfs_limit_in(const char *text, const char *name, bool hard);
+
+// What stands behind a key at the beginning of a line, the first that has it; NULL if none has.
+const char *procfs_behind(const char *text, const char *key);
+
 // The bytes behind a key in a text with lines as "MemAvailable:  123 kB"; false if it is not there.
 bool procfs_size_in(const char *text, const char *key, uint64_t *ret);
+
+struct procfs_syscall {
+	int64_t nr;
+	uint64_t args[6], sp, pc;
+};
+
+// proc(5) "/proc/pid/syscall"; false for a thread that runs, and for one that is in no call.
+bool procfs_parse_syscall(const char *text, struct procfs_syscall *ret);
+
+// Reads and parses that of a thread below a /proc/PID descriptor.
+bool procfs_read_syscall(int proc_fd, pid_t tid, struct procfs_syscall *ret);
 
 // An id of the reader's user namespace as the target sees it, by the text of /proc/PID/uid_map or
 // gid_map; 65534 when it has no mapping (from_kuid_munged).

@@ -19,8 +19,7 @@
 struct restart_sleep {
 	const struct arch *arch;
 	uint64_t switches; // how often the thread had given up the processor by itself
-	int64_t nr;
-	uint64_t args[6], sp, pc;
+	struct procfs_syscall call;
 };
 
 static bool read_status(const struct target *target, pid_t tid, struct procfs_status *status)
@@ -39,47 +38,17 @@ static uint64_t switches_of(const struct target *target, pid_t tid)
 	return read_status(target, tid, &status) ? status.switches : 0;
 }
 
-// proc(5) "/proc/pid/syscall": number, arguments, sp, pc. false for a thread that runs, and for one
-// that is in no call.
-static bool parse_sleep(const char *text, struct restart_sleep *sleep)
-{
-	const char *at = text;
-
-	if (*at < '0' || *at > '9')
-		return false;
-	sleep->nr = (int64_t)procfs_number(at, 10, &at);
-	for (unsigned int i = 0; i < 8; i++) {
-		if (strncmp(at, " 0x", 3) != 0)
-			return false;
-		const uint64_t value = procfs_number(at + 3, 16, &at);
-
-		if (i < 6)
-			sleep->args[i] = value;
-		else if (i == 6)
-			sleep->sp = value;
-		else
-			sleep->pc = value;
-	}
-	return true;
-}
-
-static bool read_sleep(const struct target *target, pid_t tid, struct restart_sleep *sleep)
-{
-	char path[32], text[256];
-
-	error_format(path, sizeof(path), "task/%d/syscall", tid);
-	return procfs_read(target->proc_fd, path, text, sizeof(text)) > 0 &&
-	       parse_sleep(text, sleep);
-}
-
 static bool look(const struct freeze *freeze, const struct arch *arch, pid_t tid,
 		 struct restart_sleep *sleep)
 {
-	if (!read_sleep(freeze->target, tid, sleep) || !restart_eintr_call(arch, sleep->nr))
+	const int proc_fd = freeze->target->proc_fd;
+
+	if (!procfs_read_syscall(proc_fd, tid, &sleep->call) ||
+	    !restart_eintr_call(arch, sleep->call.nr))
 		return false;
 	// Counted first: if the thread falls asleep after that, the count will not fit.
 	sleep->switches = switches_of(freeze->target, tid);
-	return sleep->switches && read_sleep(freeze->target, tid, sleep);
+	return sleep->switches && procfs_read_syscall(proc_fd, tid, &sleep->call);
 }
 
 void restart_look(struct freeze *freeze)
@@ -119,14 +88,14 @@ static bool slept_in_it(const struct target *target, const struct thread *thread
 	const void *const gregs = thread->gregs;
 
 	if (!sleep || !sleep->switches ||
-	    arch_get(arch, gregs, arch->orig_nr) != (uint64_t)sleep->nr ||
-	    arch_get(arch, gregs, arch->sp) != sleep->sp ||
-	    arch_get(arch, gregs, arch->pc) != sleep->pc)
+	    arch_get(arch, gregs, arch->orig_nr) != (uint64_t)sleep->call.nr ||
+	    arch_get(arch, gregs, arch->sp) != sleep->call.sp ||
+	    arch_get(arch, gregs, arch->pc) != sleep->call.pc)
 		return false;
 	for (unsigned int i = 1; i < 6; i++)
-		if (arch_get(arch, gregs, arch->args[i]) != sleep->args[i])
+		if (arch_get(arch, gregs, arch->args[i]) != sleep->call.args[i])
 			return false;
-	if (arch->orig_arg0 && arch_get(arch, gregs, arch->orig_arg0) != sleep->args[0])
+	if (arch->orig_arg0 && arch_get(arch, gregs, arch->orig_arg0) != sleep->call.args[0])
 		return false;
 	// Its last switch is the one into the stop.
 	return switches_of(target, thread->tid) == sleep->switches + 1;
@@ -137,10 +106,10 @@ static bool slept_in_it(const struct target *target, const struct thread *thread
 static bool told_at_stop(const struct target *target, const struct thread *thread)
 {
 	const struct arch *const arch = target->arch;
-	struct restart_sleep now;
+	struct procfs_syscall now;
 
 	return arch->orig_arg0 && arch_get_signed(arch, thread->gregs, arch->orig_arg0) != -1 &&
-	       read_sleep(target, thread->tid, &now) &&
+	       procfs_read_syscall(target->proc_fd, thread->tid, &now) &&
 	       arch_get(arch, thread->gregs, arch->orig_nr) == (uint64_t)now.nr;
 }
 
@@ -170,7 +139,7 @@ void restart_rewind(const struct target *target, struct thread *thread)
 	if (told_at_stop(target, thread))
 		first = arch_get(arch, thread->gregs, arch->orig_arg0);
 	else if (slept_in_it(target, thread))
-		first = thread->sleep->args[0];
+		first = thread->sleep->call.args[0];
 	else
 		return;
 	const unsigned int size = call_before(target, thread);
