@@ -11,35 +11,53 @@
 
 enum { PATH_SIZE = 4096, TEXT_SIZE = 8192 };
 
-// The names of the files by version of the interface.
+// The names of the files by version of the interface, and what their "memory.stat" has of pages of files.
 static const struct files {
 	const char *max, *now, *inactive, *active;
 } files[] = {
-	{ "memory.limit_in_bytes", "memory.usage_in_bytes", "\ntotal_inactive_file ",
-	  "\ntotal_active_file " },
-	{ "memory.max", "memory.current", "\ninactive_file ", "\nactive_file " },
+	{ "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ",
+	  "total_active_file " },
+	{ "memory.max", "memory.current", "inactive_file ", "active_file " },
 };
 
-// The number in a file; false for "max", and for a file that is not there.
-static bool read_number(int dir, const char *name, uint64_t *ret)
+bool cgroup_number(const char *text, uint64_t *ret)
 {
-	char text[32];
-
-	if (procfs_read(dir, name, text, sizeof(text)) <= 0 || *text < '0' || *text > '9')
+	if (*text < '0' || *text > '9')
 		return false;
 	*ret = procfs_number(text, 10, NULL);
 	return true;
 }
 
-static uint64_t stat_of(const char *text, const char *key)
+// The number in a file; false for one that is not there.
+static bool read_number(int dir, const char *name, uint64_t *ret)
 {
-	const char *const at = strstr(text, key);
+	char text[32];
 
-	return at ? procfs_number(at + strlen(key), 10, NULL) : 0;
+	return procfs_read(dir, name, text, sizeof(text)) > 0 && cgroup_number(text, ret);
 }
 
-static void look_at_memory(int dir, const struct files *names, struct cgroup_room *ret)
+static uint64_t sum(uint64_t a, uint64_t b)
 {
+	return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+static uint64_t stat_of(const char *text, const char *key)
+{
+	const char *const at = procfs_behind(text, key);
+
+	return at ? procfs_number(at, 10, NULL) : 0;
+}
+
+uint64_t cgroup_of_files(const char *stat, unsigned int version)
+{
+	const struct files *const names = &files[version - 1];
+
+	return sum(stat_of(stat, names->inactive), stat_of(stat, names->active));
+}
+
+static void look_at_memory(int dir, unsigned int version, struct cgroup_room *ret)
+{
+	const struct files *const names = &files[version - 1];
 	uint64_t max, now, group;
 	char text[TEXT_SIZE];
 
@@ -50,7 +68,7 @@ static void look_at_memory(int dir, const struct files *names, struct cgroup_roo
 	uint64_t left = max > now ? max - now : 0;
 
 	if (procfs_read(dir, "memory.stat", text, sizeof(text)) > 0)
-		left += stat_of(text, names->inactive) + stat_of(text, names->active);
+		left = sum(left, cgroup_of_files(text, version));
 	if (left < ret->memory)
 		ret->memory = left;
 	if (read_number(dir, "memory.oom.group", &group) && group)
@@ -73,29 +91,30 @@ static void look_at_events(int dir, struct cgroup_room *ret)
 {
 	char text[256];
 
-	if (procfs_read(dir, "cgroup.events", text, sizeof(text)) > 0 && strstr(text, "frozen 1"))
+	if (procfs_read(dir, "cgroup.events", text, sizeof(text)) > 0 &&
+	    procfs_behind(text, "frozen 1"))
 		ret->frozen = true;
 }
 
 // The group itself and all above it. In a container the upper ones of v1 are not there, and the
 // root is the container's own.
-static void look_upwards(const char *root, const char *group, size_t len, const struct files *names,
+static void look_upwards(const char *root, const struct cgroup_line *line, unsigned int version,
 			 struct cgroup_room *ret)
 {
 	const size_t root_len = strlen(root);
 	char path[PATH_SIZE];
 
-	if (root_len + len >= sizeof(path))
+	if (root_len + line->len >= sizeof(path))
 		return;
 	memcpy(path, root, root_len);
-	memcpy(path + root_len, group, len);
-	path[root_len + len] = '\0';
+	memcpy(path + root_len, line->group, line->len);
+	path[root_len + line->len] = '\0';
 	for (;;) {
 		const int dir guard(guard_close) =
 			sys_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
 
 		if (dir >= 0) {
-			look_at_memory(dir, names, ret);
+			look_at_memory(dir, version, ret);
 			look_at_pids(dir, ret);
 			look_at_events(dir, ret);
 		}
@@ -118,36 +137,59 @@ static bool is_word(const char *list, size_t len, const char *word)
 	return false;
 }
 
-// "4:memory:/path", or "0::/path" of v2.
-static void look_at_line(const char *line, const char *end, struct cgroup_room *ret)
+// Another root than ours, above it: not for us to see.
+static bool is_above(const char *group, size_t len)
+{
+	return len >= 3 && memcmp(group, "/..", 3) == 0 && (len == 3 || group[3] == '/');
+}
+
+static bool read_line(const char *line, const char *end, struct cgroup_line *ret)
 {
 	const char *const list = memchr(line, ':', (size_t)(end - line));
 	const char *const path = list ? memchr(list + 1, ':', (size_t)(end - list - 1)) : NULL;
 
-	// Above our own root: not for us to see.
-	if (!path || path[1] != '/' || (end - path > 4 && memcmp(path, ":/..", 4) == 0))
-		return;
-	const size_t words = (size_t)(path - list - 1), len = (size_t)(end - path - 1);
+	if (!path || path + 1 == end || path[1] != '/')
+		return false;
+	const size_t words = (size_t)(path - list - 1);
 
-	if (words == 0) {
-		look_upwards(ROOT, path + 1, len, &files[1], ret);
-		// Where version 1 has the controllers, if systemd mounts both.
-		look_upwards(ROOT "/unified", path + 1, len, &files[1], ret);
+	*ret = (struct cgroup_line){ .group = path + 1,
+				     .len = (size_t)(end - path - 1),
+				     .unified = words == 0,
+				     .memory = is_word(list + 1, words, "memory"),
+				     .pids = is_word(list + 1, words, "pids") };
+	return !is_above(ret->group, ret->len);
+}
+
+bool cgroup_next(const char **text, struct cgroup_line *ret)
+{
+	for (const char *end; (end = strchr(*text, '\n'));) {
+		const char *const line = *text;
+
+		*text = end + 1;
+		if (read_line(line, end, ret))
+			return true;
 	}
-	if (is_word(list + 1, words, "memory"))
-		look_upwards(ROOT "/memory", path + 1, len, &files[0], ret);
-	if (is_word(list + 1, words, "pids"))
-		look_upwards(ROOT "/pids", path + 1, len, &files[0], ret);
+	return false;
 }
 
 void cgroup_look(int proc_fd, struct cgroup_room *ret)
 {
 	char text[TEXT_SIZE];
-	const char *line = text, *end;
+	const char *at = text;
+	struct cgroup_line line;
 
 	*ret = (struct cgroup_room){ .memory = UINT64_MAX, .pids = UINT64_MAX };
 	if (procfs_read(proc_fd, "cgroup", text, sizeof(text)) <= 0)
 		return;
-	for (; (end = strchr(line, '\n')); line = end + 1)
-		look_at_line(line, end, ret);
+	while (cgroup_next(&at, &line)) {
+		if (line.unified) {
+			look_upwards(ROOT, &line, 2, ret);
+			// Where version 1 has the controllers, if systemd mounts both.
+			look_upwards(ROOT "/unified", &line, 2, ret);
+		}
+		if (line.memory)
+			look_upwards(ROOT "/memory", &line, 1, ret);
+		if (line.pids)
+			look_upwards(ROOT "/pids", &line, 1, ret);
+	}
 }
