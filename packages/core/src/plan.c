@@ -126,9 +126,7 @@ static bool place_loads(struct plan *plan, uint64_t *offset)
 static bool place_all(struct plan *plan, const struct snapshot *s, const struct places *places,
 		      uint64_t offset)
 {
-	if (places)
-		offset = plan_in_places(plan, places);
-	else if (!place_loads(plan, &offset))
+	if (!(places ? plan_in_places(plan, places, &offset) : place_loads(plan, &offset)))
 		return false;
 	plan->tags_at = offset;
 	for (size_t i = 0, n = 0; n < plan->n_tags; i++) {

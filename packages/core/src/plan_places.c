@@ -37,7 +37,7 @@ static bool foreseen(const struct places *places, const struct segment *segment,
 	return *offset <= limit && segment->kept <= limit - *offset;
 }
 
-uint64_t plan_in_places(struct plan *plan, const struct places *places)
+bool plan_in_places(struct plan *plan, const struct places *places, uint64_t *end)
 {
 	uint64_t at = places->data;
 	size_t next = 0;
@@ -55,7 +55,9 @@ uint64_t plan_in_places(struct plan *plan, const struct places *places)
 			offset = at > places->beyond ? at : places->beyond;
 		segment->filesz = segment->kept;
 		segment->offset = offset;
-		at = offset + segment->kept;
+		if (__builtin_add_overflow(offset, segment->kept, &at) || at > INT64_MAX)
+			return false;
 	}
-	return at;
+	*end = at;
+	return true;
 }
