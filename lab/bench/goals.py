@@ -38,8 +38,13 @@ class Goal:
         """Of the table."""
         sign = "≥" if self.at_least else "≤"
         where = f" ({self.where})" if self.where else ""
-        measured = "" if self.measured is None else f"{self.measured:.3g}{self.unit}{where}"
+        measured = "" if self.measured is None else f"{_digits(self.measured)}{self.unit}{where}"
         return [self.what, f"{sign} {self.asked:g}{self.unit}", measured, self.verdict]
+
+
+def _digits(value: float) -> str:
+    """Three, or all before the point."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _told(cell: Taken) -> str:
@@ -139,6 +144,7 @@ def _memory(sizes: Found | None) -> Iterable[Goal]:
     what = "memory of the dumper, "
     for way, asked, mebibytes, rate in (
         (FORK, 32, UNIT, 0),
+        (STOP, 32, UNIT, 0),
         (PRECOPY, 64, UNIT, 0),
         (PRECOPY, 64, UNIT, RATE),
         (PRECOPY, 64, 8 * UNIT, 0),

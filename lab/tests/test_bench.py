@@ -102,7 +102,9 @@ def test_goals_are_judged() -> None:
     for round_, noise in enumerate((1, 7, 1)):
         found.taken += [
             taken(PRECOPY, round_, pause=2e6, felt=2e6, wall=12e8 * noise, waited=11e6, size=2**30),
-            taken(STOP, round_, pause=5e8, felt=5e8, wall=10e8 * noise, size=2**30),
+            taken(
+                STOP, round_, pause=5e8, felt=5e8, wall=10e8 * noise, size=2**30, memory=1156 << 20
+            ),
             taken(GCORE, round_, felt=6e8, wall=20e8, size=2**30),
         ]
     told = {goal.what: goal for goal in goals.goals({"sizes": found}, 0.8)}
@@ -112,6 +114,8 @@ def test_goals_are_judged() -> None:
     assert verdicts["felt by gcore / felt by precopy, 1 GiB"] == "reached"
     assert verdicts["longest mmap or munmap while precopied"] == "missed"
     assert verdicts["what redis serves while precopied / undisturbed"] == "missed"
+    staged = told["memory of the dumper, stop, 1 GiB, 0 MB/s"]
+    assert staged.row()[-2:] == ["1156 MiB", "missed"]
     # Of the same round: both were slow in one.
     assert told["all of precopy / all of stop, 1 GiB, 0 MB/s"].measured == pytest.approx(1.2)
 
