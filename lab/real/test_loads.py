@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
-from lab.longform import REAL_SECONDS
+import coresnap
+from lab.longform import REAL_DUMPS, REAL_ROUNDS, REAL_SECONDS
 from lab.real import loads
 from lab.real.loads import Served
 from lab.real.scene import Scene
-from lab.real.trial import Client
+from lab.real.trial import METHODS, Client, Tally, impossible
 
 WRK = """Running 1s test @ http://127.0.0.1:1/
   1 threads and 16 connections
@@ -72,6 +74,24 @@ def test_what_clients_got_is_read(read: Callable[[str], Served], text: str, serv
 def test_an_error_of_a_client_fails(read: Callable[[str], Served], text: str) -> None:
     with pytest.raises(AssertionError):
         read(text)
+
+
+def test_there_are_runs_until_there_are_dumps_and_rounds_enough() -> None:
+    tally = Tally(pauses_ns=[1] * REAL_DUMPS, served=[Served(1.0)] * REAL_ROUNDS)
+    assert not tally.is_short()
+    assert Tally(pauses_ns=tally.pauses_ns, served=tally.served[1:]).is_short()
+    assert Tally(pauses_ns=tally.pauses_ns[1:], served=tally.served).is_short()
+
+
+def test_only_a_kernel_without_precopy_excuses_from_a_method(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = coresnap.CoresnapError("this kernel cannot")
+    checks = [coresnap.MethodCheck(method=method, error=refused) for method in METHODS]
+    monkeypatch.setattr(coresnap, "doctor", lambda _: SimpleNamespace(methods=checks))
+    assert impossible() == {coresnap.Method.PRECOPY: refused.what}
+    monkeypatch.setattr(coresnap, "doctor", lambda _: SimpleNamespace(methods=()))
+    assert impossible() == {}
 
 
 def test_a_server_that_dies_under_its_clients_fails(here: Scene) -> None:

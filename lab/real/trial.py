@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import subprocess
 import time
 from collections import Counter
@@ -22,32 +24,41 @@ from .scene import Program, Scene
 
 ROUNDS = 30
 """Runs of a load by each method at most, on a machine on which few dumps go into one."""
+LONGEST = 16
+"""Seconds of a run at most, on one on which not even one dump goes into it."""
 CHUNK = 1 << 24
 COPY = "coresnap-copy"
+WATCH = "anon_inode:[userfaultfd]"
+METHODS = (coresnap.Method.FORK, coresnap.Method.STOP, coresnap.Method.PRECOPY)
 
 Record = Callable[[str, object], None]
 
 
 @dataclass(frozen=True)
 class Server:
-    """A program under load: who is dumped in turn (asked anew each time), and by which methods."""
+    """A program under load, and who is dumped in turn (asked anew each time)."""
 
     name: str
     program: Program
     load: Load
     targets: Callable[[], Sequence[int]]
-    methods: tuple[coresnap.Method, ...] = (coresnap.Method.FORK, coresnap.Method.STOP)
 
 
 @dataclass
 class Tally:
-    """What a method did to a server, and what its clients got meanwhile."""
+    """What a method did to a server, and what its clients got meanwhile, and just before."""
 
     served: list[Served] = field(default_factory=list)
+    quiet: list[Served] = field(default_factory=list)
+    run: int = REAL_SECONDS
     seconds: float = 0.0
     methods: Counter[str] = field(default_factory=Counter)
     pauses_ns: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+
+    def is_short(self) -> bool:
+        """Is there to be another run?"""
+        return len(self.served) < REAL_ROUNDS or len(self.pauses_ns) < REAL_DUMPS
 
 
 class Client:
@@ -131,10 +142,18 @@ def _name(pid: int) -> str:
         return ""
 
 
+def _descriptors(pid: int) -> Iterable[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was closed
+            yield str(link.readlink())
+
+
 def _is_undisturbed(pid: int) -> bool:
-    """No tracer, no stop, no copy; so is a process that ended with the client whom it served."""
+    """No tracer, no stop, no copy, nothing that watches its memory; so is a process that ended with
+    the client whom it served."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        watched = WATCH in _descriptors(pid)
     except (FileNotFoundError, ProcessLookupError):
         return True
     fields = dict(line.split(":\t", 1) for line in status.splitlines())
@@ -142,6 +161,7 @@ def _is_undisturbed(pid: int) -> bool:
         fields["TracerPid"] == "0"
         and fields["State"][0] in "RSD"
         and COPY not in map(_name, _children(pid))
+        and not watched
     )
 
 
@@ -174,7 +194,8 @@ def run_dumped(
     _check_undisturbed(server)
 
 
-def _figures(server: Server, tally: Tally, quiet: list[Served]) -> dict[str, str]:
+def _figures(server: Server, tally: Tally) -> dict[str, str]:
+    quiet = tally.quiet
     ratio = median(a.rate / b.rate for a, b in zip(quiet, tally.served, strict=True))
     return {
         "program": server.name,
@@ -196,27 +217,51 @@ def _slowest(runs: list[Served]) -> str:
     return f"{max(told):.0f}" if told else "not told"
 
 
+def impossible() -> dict[coresnap.Method, str]:
+    """The method that a kernel may not have, and why. A server that is refused by it fails."""
+    checks = coresnap.doctor(os.getpid()).methods
+    return {
+        check.method: check.error.what
+        for check in checks
+        if check.error is not None and check.method is coresnap.Method.PRECOPY
+    }
+
+
 def survive(server: Server, scene: Scene, record: Record, check: Callable[[Path], None]) -> None:
     """Let the server's clients work undisturbed and while it is dumped by each method, in turn.
 
     ``check`` looks into one core of each. The loss of throughput is recorded, never judged:
-    what else the machine does is in it.
+    what else the machine does is in it. So is why there are no dumps by a method.
     """
-    quiet: list[Served] = []
-    checked: set[coresnap.Method] = set()
-    tallies = {method: Tally() for method in server.methods}
-    while len(quiet) < REAL_ROUNDS or any(
-        len(tally.pauses_ns) < REAL_DUMPS for tally in tallies.values()
-    ):
-        assert len(quiet) < ROUNDS, f"{server.name}: too few dumps in {ROUNDS} runs of its load"
-        quiet.append(Client(server.load, REAL_SECONDS, scene.directory).finish())
-        for method, tally in tallies.items():
-            run_dumped(server, method, scene, tally)
-            if tally.pauses_ns and method not in checked:
-                check(scene.core)
-                checked.add(method)
+    missing = impossible()
+    for method, why in missing.items():
+        record("figures", json.dumps({"program": server.name, "not by": method, "why": why}))
+    tallies = {method: Tally() for method in METHODS if method not in missing}
+    while short := {method: tally for method, tally in tallies.items() if tally.is_short()}:
+        seconds = max(tally.run for tally in short.values())
+        quiet = Client(server.load, seconds, scene.directory).finish()
+        for method, tally in short.items():
+            assert len(tally.served) < ROUNDS, f"{server.name}: too few dumps by {method}"
+            tally.quiet.append(quiet)
+            _run_checked(server, method, scene, tally, check)
     for tally in tallies.values():
-        record("figures", json.dumps(_figures(server, tally, quiet)))
+        record("figures", json.dumps(_figures(server, tally)))
+
+
+def _run_checked(
+    server: Server,
+    method: coresnap.Method,
+    scene: Scene,
+    tally: Tally,
+    check: Callable[[Path], None],
+) -> None:
+    """One run of the load, longer than the last one if no dump went into that."""
+    before = len(tally.pauses_ns)
+    run_dumped(server, method, scene, tally, seconds=tally.run)
+    if len(tally.pauses_ns) == before:
+        tally.run = min(2 * tally.run, LONGEST)
+    elif before == 0:
+        check(scene.core)
 
 
 def find(core: Path, *wanted: bytes) -> None:
