@@ -49,9 +49,12 @@ SETTINGS = (
 _WORKS = "test_many_dumps.py::test_who_works_notices_nothing[native-"
 # Who has threads, children and timeouts, dumped a few times; on x86-64 also with soft-dirty bits.
 WORKS = (f"{_WORKS}threads-stop]", f"{_WORKS}cond-timeout-fork]", f"{_WORKS}vfork-exec-fork]")
+# By soft-dirty bits, which kernels elsewhere may not have, or have something better.
+_PRECOPY = "test_precopy.py::test_"
+BITS = (f"{_PRECOPY}a_limit_on_the_size_of_files_is_told[precopy]",)
 MORE = {
     X86_32.name: EVERYDAY_32,
-    X86_64.name: (*SETTINGS, *WORKS, f"{_WORKS}mmap-precopy]"),
+    X86_64.name: (*SETTINGS, *WORKS, f"{_WORKS}mmap-precopy]", *BITS),
     ARM.name: FAULTS,
     ARM64.name: FAULTS,
 }

@@ -16,32 +16,36 @@ bool track_possible_unasked(const struct target *target)
 int track_possible(const struct target *target, bool self, bool *asks, struct coresnap_error *err)
 {
 	struct track track = TRACK_NOTHING;
+	struct coresnap_error no_uffd = { 0 }, no_bits = { 0 };
 
 	track.target = target;
 	track.self = self;
 	*asks = false;
-	if (track_uffd_possible(&track, err) == 0) {
+	if (track_uffd_possible(&track, &no_uffd) == 0) {
 		*asks = !self;
 		return 0;
 	}
-	return track_possible_unasked(target) ? 0 : -EOPNOTSUPP;
+	if (track_dirty_possible(target, &no_bits) == 0)
+		return 0;
+	*err = no_uffd;
+	return -EOPNOTSUPP;
 }
 
 int track_open(struct track *track, struct coresnap_error *err)
 {
-	struct coresnap_error why = { 0 };
+	struct coresnap_error no_uffd = { 0 }, no_bits = { 0 };
 
 	track->pagemap = sys_openat(track->target->proc_fd, "pagemap", O_RDONLY, 0);
 	if (track->pagemap < 0)
 		return error_set(err, procfs_error_code(-track->pagemap), -track->pagemap,
 				 "cannot open /proc/%d/pagemap: %s", track->target->pid,
 				 error_errno_name(-track->pagemap));
-	if (track_uffd_open(track, err) == 0)
+	if (track_uffd_open(track, &no_uffd) == 0)
 		return 0;
-	if (track_dirty_open(track, &why) < 0)
-		return -EOPNOTSUPP;
-	*err = (struct coresnap_error){ 0 }; // what fails later has a reason of its own
-	return 0;
+	if (track_dirty_open(track, &no_bits) == 0)
+		return 0;
+	*err = no_uffd;
+	return -EOPNOTSUPP;
 }
 
 unsigned int track_most_passes(const struct track *track)

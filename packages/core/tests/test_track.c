@@ -132,6 +132,26 @@ static void by_soft_dirty_bits(void)
 	track_close(&track);
 }
 
+// The first error wins, so one of the way that was not taken would hide all that come after it.
+static void a_way_that_was_found_leaves_no_error(void)
+{
+	bool asks;
+
+	(void)track_with(TRACK_SOFT_DIRTY);
+	track_close(&track);
+	err = (struct coresnap_error){ 0 };
+	if (track_possible(&target, true, &asks, &err) < 0)
+		SKIP(err.what);
+	CHECK_EQ(err.code, 0);
+	track = TRACK_NOTHING;
+	track.arena = &arena;
+	track.target = &target;
+	track.self = true;
+	CHECK_EQ(track_open(&track, &err), 0);
+	CHECK_EQ(err.code, 0);
+	track_close(&track);
+}
+
 static void another_mapping_is_not_what_was_watched(void)
 {
 	if (!track_with(TRACK_UFFD))
@@ -160,6 +180,7 @@ static const struct check_case cases[] = {
 	CASE(by_userfaultfd),
 	CASE(by_userfaultfd_that_tells_no_holes),
 	CASE(by_soft_dirty_bits),
+	CASE(a_way_that_was_found_leaves_no_error),
 	CASE(another_mapping_is_not_what_was_watched),
 	CASE(nothing_is_left_behind),
 };
