@@ -51,7 +51,11 @@ _WORKS = "test_many_dumps.py::test_who_works_notices_nothing[native-"
 WORKS = (f"{_WORKS}threads-stop]", f"{_WORKS}cond-timeout-fork]", f"{_WORKS}vfork-exec-fork]")
 # By soft-dirty bits, which kernels elsewhere may not have, or have something better.
 _PRECOPY = "test_precopy.py::test_"
-BITS = (f"{_PRECOPY}a_limit_on_the_size_of_files_is_told[precopy]",)
+BITS = (
+    f"{_PRECOPY}soft_dirty_bits_are_reserved_until_the_stop",
+    f"{_PRECOPY}soft_dirty_bits_of_another_dump_are_left_alone",
+    f"{_PRECOPY}a_limit_on_the_size_of_files_is_told[precopy]",
+)
 MORE = {
     X86_32.name: EVERYDAY_32,
     X86_64.name: (*SETTINGS, *WORKS, f"{_WORKS}mmap-precopy]", *BITS),

@@ -42,9 +42,12 @@ int track_open(struct track *track, struct coresnap_error *err)
 				 error_errno_name(-track->pagemap));
 	if (track_uffd_open(track, &no_uffd) == 0)
 		return 0;
-	if (track_dirty_open(track, &no_bits) == 0)
+	const int ret = track_dirty_open(track, &no_bits);
+
+	if (ret == 0)
 		return 0;
-	*err = no_uffd;
+	// That bits are in use passes; what there is against a userfaultfd stays.
+	*err = ret == -EBUSY ? no_bits : no_uffd;
 	return -EOPNOTSUPP;
 }
 
@@ -156,6 +159,7 @@ void track_close(struct track *track)
 	if (track->kind == TRACK_UFFD)
 		track_uffd_close(track);
 	close_once(&track->uffd);
+	close_once(&track->clear_refs);
 	close_once(&track->pagemap);
 	track->kind = TRACK_NONE;
 }

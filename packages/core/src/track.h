@@ -4,7 +4,7 @@
 // By a userfaultfd of the target in asynchronous write-protect mode, which resolves its own faults
 // and tells of them by PAGEMAP_SCAN (Linux kernel commits 52526ca7fdb9 and d61ea1cb0095, in v6.7); or
 // by the soft-dirty bits of its page tables (Documentation/admin-guide/mm/soft-dirty.rst), of which
-// a process has one set: clearing them disturbs others who use them. Features are probed on memory
+// a process has one set: who clears them disturbs all others who use them. Features are probed on memory
 // of our own before the target is touched.
 //
 // While it lasts the first write to each page is a fault, which the kernel handles by itself. The
@@ -36,6 +36,7 @@ struct track {
 	bool self;            // the target's memory is ours, too
 	bool strict_timeouts; // as struct freeze has it
 	int pagemap, uffd;    // or -1
+	int clear_refs;       // locked while the bits are relied on; or -1
 	int left;          // number in the target of a userfaultfd that a killed dumper left, or -1
 	bool tells_holes;  // the kernel counts as written what is not there
 	bool knows_guards; // PAGEMAP_GUARD
@@ -44,7 +45,7 @@ struct track {
 	struct victim_memory memory; // of the thread that was asked for the userfaultfd
 };
 
-#define TRACK_NOTHING ((struct track){ .pagemap = -1, .uffd = -1, .left = -1 })
+#define TRACK_NOTHING ((struct track){ .pagemap = -1, .uffd = -1, .clear_refs = -1, .left = -1 })
 
 // What became of a range: it has (new) bytes, or nothing any more.
 enum track_news { TRACK_BYTES, TRACK_HOLE };

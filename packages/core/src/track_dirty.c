@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // Writes tracked by soft-dirty bits, and how news are told.
+#include <sys/file.h>
+
 #include "cleanup.h"
 #include "pagemap.h"
 #include "sys.h"
@@ -71,18 +73,47 @@ int track_dirty_possible(const struct target *target, struct coresnap_error *err
 	return fd < 0 ? fail_clear(target, fd, err) : 0;
 }
 
+// A second dump that cleared the bits between our clearing and our stop would make a torn core of
+// ours, and neither would know. All opens of a file in one mount of /proc share an inode as long as one
+// of them is open, so a lock on it keeps dumps apart. It says nothing to who uses another mount, or
+// another process with the same memory, or does not ask (docs/pausing.md).
+int track_dirty_reserve(const struct target *target, struct coresnap_error *err)
+{
+	const int fd = sys_openat(target->proc_fd, "clear_refs", O_WRONLY, 0);
+
+	if (fd < 0)
+		return fail_clear(target, fd, err);
+	const int ret = (int)sys_call(SYS_flock, fd, LOCK_EX | LOCK_NB);
+
+	if (ret == 0)
+		return fd;
+	sys_close(fd);
+	if (ret != -EWOULDBLOCK)
+		return fail_clear(target, ret, err);
+	error_remedy(err, "Wait until that dump has ended, or use the method fork or stop");
+	return error_set(err, CORESNAP_E_FAILED, EBUSY,
+			 "another dump relies on the soft-dirty bits of process %d, of which it has "
+			 "one set",
+			 target->pid);
+}
+
 int track_dirty_open(struct track *track, struct coresnap_error *err)
 {
-	const int ret = track_dirty_possible(track->target, err);
-	const int fd guard(guard_close) =
-		sys_openat(track->target->proc_fd, "clear_refs", O_WRONLY, 0);
+	int ret = track_dirty_possible(track->target, err);
 
 	if (ret < 0)
 		return ret;
-	const ssize_t n = fd < 0 ? fd : sys_call(SYS_write, fd, "4", 1);
+	ret = track_dirty_reserve(track->target, err);
+	if (ret < 0)
+		return ret;
+	track->clear_refs = ret;
+	const ssize_t n = sys_call(SYS_write, track->clear_refs, "4", 1);
 
-	if (n < 0)
+	if (n < 0) {
+		close_once(&track->clear_refs);
+		track->clear_refs = -1;
 		return fail_clear(track->target, (int)n, err);
+	}
 	track->kind = TRACK_SOFT_DIRTY;
 	return 0;
 }

@@ -18,6 +18,9 @@ int must_check track_uffd_look(const struct track *track, uint64_t start, uint64
 void track_uffd_close(struct track *track);
 
 int must_check track_dirty_possible(const struct target *target, struct coresnap_error *err);
+// A descriptor of its clear_refs while nobody else of our kind has one: as long as it is open nobody
+// gets another; the kernel closes that of a dumper that was killed. -EBUSY: somebody has it.
+int must_check track_dirty_reserve(const struct target *target, struct coresnap_error *err);
 int must_check track_dirty_open(struct track *track, struct coresnap_error *err);
 int must_check track_dirty_take(const struct track *track, uint64_t start, uint64_t end,
 				track_fn news, void *arg);

@@ -7,6 +7,7 @@ programs/writers.c writes all the time by laws that a core of two instants would
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import re
 import struct
@@ -154,6 +155,41 @@ def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_
         cores[method] = anonymous(path)
     assert len(cores["stop"]) > 3
     assert cores["precopy"] == cores["stop"] == cores["fork"]
+
+
+by_soft_dirty_bits = pytest.mark.skipif(
+    living.lists_pages_at_once(), reason="soft-dirty bits are not what is used here"
+)
+
+
+@by_soft_dirty_bits
+def test_soft_dirty_bits_are_reserved_until_the_stop(start: Start, tmp_path: Path) -> None:
+    """Another dump that cleared them meanwhile would make a torn core of this one."""
+    subject = start("jtnpsx")
+    with Path(f"/proc/{subject.pid}/clear_refs").open("wb") as bits:
+
+        def try_them() -> None:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(bits, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+        coresnap.dump(subject.pid, tmp_path / "core", method=Method.PRECOPY, on_stopped=try_them)
+        fcntl.flock(bits, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@by_soft_dirty_bits
+def test_soft_dirty_bits_of_another_dump_are_left_alone(start: Start, tmp_path: Path) -> None:
+    subject = start("jtnpsx")
+    core = tmp_path / "core"
+    with Path(f"/proc/{subject.pid}/clear_refs").open("wb") as bits:
+        fcntl.flock(bits, fcntl.LOCK_EX)  # as a dump does that relies on them
+        refused = living.run_tool("-m", "precopy", "-o", core, str(subject.pid))
+        assert refused.returncode == int(Code.FAILED)
+        assert "another dump" in refused.stderr
+        assert not core.exists()
+        said = dump(subject, core, "auto")
+        assert said["method"] == "fork"
+        assert "another dump" in json.dumps(said)
+    assert dump(subject, core, "auto")["method"] == "precopy"
 
 
 def test_never_torn_in_a_pipe(start: Start, tmp_path: Path) -> None:

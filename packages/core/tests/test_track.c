@@ -152,6 +152,52 @@ static void a_way_that_was_found_leaves_no_error(void)
 	track_close(&track);
 }
 
+static void bits_that_are_relied_on_stay_uncleared(void)
+{
+	struct track other = TRACK_NOTHING;
+	struct coresnap_error why = { 0 };
+
+	if (!track_with(TRACK_SOFT_DIRTY))
+		SKIP(err.what);
+	take();
+	write_page(2);
+	other.target = &target;
+	CHECK_EQ(track_dirty_open(&other, &why), -EBUSY);
+	CHECK_HAS(why.what, "another dump");
+	CHECK_HAS(why.remedy, "fork");
+	CHECK_EQ(look(), 0);
+	CHECK_EQ(told[2], 'b');
+	track_close(&track);
+	why = (struct coresnap_error){ 0 };
+	CHECK_EQ(track_dirty_open(&other, &why), 0);
+	track_close(&other);
+}
+
+static void bits_are_reserved_until_their_user_dies(void)
+{
+	struct coresnap_error why = { 0 };
+	int ready[2];
+	char byte;
+
+	SKIP_EMULATED();
+	CHECK_EQ(target_open(&target, getpid(), 0, &err), 0);
+	CHECK_EQ(pipe(ready), 0);
+	const pid_t child = fork();
+
+	if (child == 0) {
+		if (track_dirty_reserve(&target, &why) >= 0 && write(ready[1], "x", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	close(ready[1]);
+	CHECK_EQ(read(ready[0], &byte, 1), 1);
+	CHECK_EQ(track_dirty_reserve(&target, &why), -EBUSY);
+	CHECK_HAS(why.what, "another dump");
+	CHECK_EQ(kill(child, SIGKILL), 0);
+	CHECK_EQ(waitpid(child, NULL, 0), child);
+	CHECK(track_dirty_reserve(&target, &why) >= 0);
+}
+
 static void another_mapping_is_not_what_was_watched(void)
 {
 	if (!track_with(TRACK_UFFD))
@@ -181,6 +227,8 @@ static const struct check_case cases[] = {
 	CASE(by_userfaultfd_that_tells_no_holes),
 	CASE(by_soft_dirty_bits),
 	CASE(a_way_that_was_found_leaves_no_error),
+	CASE(bits_that_are_relied_on_stay_uncleared),
+	CASE(bits_are_reserved_until_their_user_dies),
 	CASE(another_mapping_is_not_what_was_watched),
 	CASE(nothing_is_left_behind),
 };
