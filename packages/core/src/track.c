@@ -16,7 +16,7 @@ bool track_possible_unasked(const struct target *target)
 int track_possible(const struct target *target, bool self, bool *asks, struct coresnap_error *err)
 {
 	struct track track = TRACK_NOTHING;
-	struct coresnap_error no_uffd = { 0 }, no_bits = { 0 };
+	struct coresnap_error no_uffd = { 0 };
 
 	track.target = target;
 	track.self = self;
@@ -25,7 +25,7 @@ int track_possible(const struct target *target, bool self, bool *asks, struct co
 		*asks = !self;
 		return 0;
 	}
-	if (track_dirty_possible(target, &no_bits) == 0)
+	if (track_possible_unasked(target))
 		return 0;
 	*err = no_uffd;
 	return -EOPNOTSUPP;

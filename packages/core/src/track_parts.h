@@ -3,10 +3,35 @@
 #ifndef CORESNAP_TRACK_PARTS_H
 #define CORESNAP_TRACK_PARTS_H
 
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+
 #include "track.h"
+
+// include/uapi/linux/userfaultfd.h of Linux 5.11
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#define TRACK_UFFD_FLAGS (O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)
 
 // The first area that ends behind an address; n if there is none.
 size_t track_find(const struct track *track, uint64_t address);
+
+// What this kernel's userfaultfds are like.
+struct track_traits {
+	bool tells_holes;  // counts as written what is not there
+	bool knows_guards; // PAGEMAP_GUARD
+	bool clears_moved; // memory that mremap(2) moves loses its write-protection
+};
+
+// Asked on memory of our own. A negative errno where they cannot track writes.
+int must_check track_probe(struct track_traits *traits);
+// Do they track all writes? 0 or a negative errno with the reason.
+int must_check track_probe_judge(const struct track_traits *traits, struct coresnap_error *err);
+
+// Of a new userfaultfd: has it track writes asynchronously; begins to, in a range.
+int must_check track_uffd_start(int fd);
+int must_check track_uffd_register(int fd, uint64_t start, uint64_t end);
 
 int must_check track_uffd_possible(struct track *track, struct coresnap_error *err);
 int must_check track_uffd_open(struct track *track, struct coresnap_error *err);

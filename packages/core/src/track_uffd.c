@@ -13,13 +13,7 @@
 #include "sys.h"
 #include "track_parts.h"
 
-// include/uapi/linux/userfaultfd.h of Linux 6.7
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
-#define FEATURE_WP_ASYNC (1ull << 15)
-
-#define UFFD_FLAGS (O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY)
+#define FEATURE_WP_ASYNC (1ull << 15) // include/uapi/linux/userfaultfd.h of Linux 6.7
 
 // The target's mmap(2) waits while a piece is scanned. Of what is hardly there larger ones do, since
 // they take no longer. Of our own time: a busy machine is no reason for smaller ones.
@@ -29,69 +23,23 @@
 // To look at so much that nobody wrote to costs no more than one question more.
 #define NEAR (1u << 18)
 
-// More than one page table of any architecture covers.
-#define PROBE_SIZE (8u << 20)
-
 #define MOMENT_NS 20000000
 
 #define PIDFD_THREAD_ O_EXCL // include/uapi/linux/pidfd.h of Linux 6.9
 
-static int start_uffd(int fd)
+int track_uffd_start(int fd)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = FEATURE_WP_ASYNC };
 
 	return (int)sys_call(SYS_ioctl, fd, UFFDIO_API, &api);
 }
 
-static int register_range(int fd, uint64_t start, uint64_t end)
+int track_uffd_register(int fd, uint64_t start, uint64_t end)
 {
 	struct uffdio_register range = { .range = { .start = start, .len = end - start },
 					 .mode = UFFDIO_REGISTER_MODE_WP };
 
 	return (int)sys_call(SYS_ioctl, fd, UFFDIO_REGISTER, &range);
-}
-
-static int note_reported(void *arg, uint64_t start, uint64_t end, uint64_t categories)
-{
-	(void)categories;
-	*(uint64_t *)arg += end - start;
-	return 0;
-}
-
-// What this kernel can do, on memory of our own that has no page. Whether it counts as written what
-// is not there, below a page table that is not there either, differs between kernels.
-static int probe(struct track *track)
-{
-	const int fd guard(guard_close) = (int)sys_call(SYS_userfaultfd, UFFD_FLAGS);
-	const int pagemap guard(guard_close) =
-		sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY, 0);
-	struct pagemap_query query = { .mask = PAGEMAP_WRITTEN,
-				       .tell = PAGEMAP_WRITTEN,
-				       .only_armed = true };
-	uint64_t reported = 0;
-
-	if (fd < 0 || pagemap < 0)
-		return fd < 0 ? fd : pagemap;
-	int ret = start_uffd(fd);
-
-	if (ret < 0)
-		return ret;
-	void *const map = sys_mmap(PROBE_SIZE, PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (sys_map_failed(map))
-		return -ENOMEM;
-	query.start = (uint64_t)(uintptr_t)map;
-	query.end = query.start + PROBE_SIZE;
-	ret = register_range(fd, query.start, query.end);
-	if (ret == 0)
-		ret = pagemap_ask(pagemap, &query, note_reported, &reported);
-	track->tells_holes = ret == 0 && reported == PROBE_SIZE;
-	query.mask = query.inverted = PAGEMAP_GUARD;
-	track->knows_guards =
-		ret == 0 && pagemap_ask(pagemap, &query, note_reported, &reported) == 0;
-	sys_call(SYS_munmap, map, PROBE_SIZE);
-	return ret;
 }
 
 static bool is_uffd(int dir, const char *name)
@@ -184,7 +132,7 @@ static int get_descriptor(const struct target *target, int number)
 static int fetch_uffd(void *arg, struct remote *remote)
 {
 	struct fetch *const fetch = arg;
-	const uint64_t flags[6] = { (uint32_t)UFFD_FLAGS };
+	const uint64_t flags[6] = { (uint32_t)TRACK_UFFD_FLAGS };
 
 	fetch->theirs = fetch->left >= 0 ? fetch->left :
 					   errand_call(remote, fetch->facts->nr.userfaultfd, flags);
@@ -214,7 +162,7 @@ static int fetch_from_target(struct track *track, struct coresnap_error *err)
 				 "nothing can be injected into processes of this architecture");
 	fetch.facts = target.arch->remote;
 	const struct seccomp_call calls[] = {
-		{ .nr = fetch.facts->nr.userfaultfd, .args = { (uint32_t)UFFD_FLAGS } },
+		{ .nr = fetch.facts->nr.userfaultfd, .args = { (uint32_t)TRACK_UFFD_FLAGS } },
 		{ .nr = fetch.facts->nr.close },
 	};
 	struct errand errand = { .target = &target,
@@ -256,12 +204,18 @@ static int check_frozen(const struct target *target, struct coresnap_error *err)
 
 int track_uffd_possible(struct track *track, struct coresnap_error *err)
 {
-	const int ret = probe(track);
+	struct track_traits traits;
+	int ret = track_probe(&traits);
 
 	if (ret < 0)
 		return error_set(err, CORESNAP_E_FAILED, -ret,
 				 "the kernel cannot track writes by a userfaultfd (%s)",
 				 error_errno_name(-ret));
+	ret = track_probe_judge(&traits, err);
+	if (ret < 0)
+		return ret;
+	track->tells_holes = traits.tells_holes;
+	track->knows_guards = traits.knows_guards;
 	if (find_left(track->target, &track->left) < 0)
 		return error_set(
 			err, CORESNAP_E_FAILED, EBUSY,
@@ -277,7 +231,7 @@ int track_uffd_open(struct track *track, struct coresnap_error *err)
 
 	if (ret < 0)
 		return ret;
-	ret = track->self ? (int)sys_call(SYS_userfaultfd, UFFD_FLAGS) :
+	ret = track->self ? (int)sys_call(SYS_userfaultfd, TRACK_UFFD_FLAGS) :
 			    fetch_from_target(track, err);
 	if (ret < 0)
 		return err->code ?
@@ -285,7 +239,7 @@ int track_uffd_open(struct track *track, struct coresnap_error *err)
 			       error_set(err, CORESNAP_E_FAILED, -ret,
 					 "no userfaultfd can be made (%s)", error_errno_name(-ret));
 	track->uffd = ret;
-	ret = start_uffd(track->uffd);
+	ret = track_uffd_start(track->uffd);
 	if (ret < 0) {
 		close_once(&track->uffd);
 		return error_set(err, CORESNAP_E_FAILED, -ret,
@@ -298,7 +252,7 @@ int track_uffd_open(struct track *track, struct coresnap_error *err)
 
 int track_uffd_watch(struct track *track, uint64_t start, uint64_t end)
 {
-	return register_range(track->uffd, start, end);
+	return track_uffd_register(track->uffd, start, end);
 }
 
 // Pages that have bytes: not the shared page of zeros, no guard.

@@ -198,6 +198,60 @@ static void bits_are_reserved_until_their_user_dies(void)
 	CHECK(track_dirty_reserve(&target, &why) >= 0);
 }
 
+static void a_kernel_that_loses_moved_memory_is_refused(void)
+{
+	struct track_traits traits = { .tells_holes = true, .knows_guards = true };
+
+	CHECK_EQ(track_probe_judge(&traits, &err), -EOPNOTSUPP);
+	CHECK_HAS(err.what, "moved");
+	CHECK_HAS(err.remedy, "fork");
+	err = (struct coresnap_error){ 0 };
+	traits = (struct track_traits){ .clears_moved = true };
+	CHECK_EQ(track_probe_judge(&traits, &err), 0);
+	CHECK_EQ(err.code, 0);
+}
+
+static uint64_t mapped_pages(void)
+{
+	char text[64] = "";
+	unsigned long pages = 0;
+	FILE *const file = fopen("/proc/self/statm", "re");
+
+	CHECK(file && fgets(text, sizeof(text), file));
+	fclose(file);
+	CHECK_EQ(sscanf(text, "%lu", &pages), 1);
+	return pages;
+}
+
+static void a_probe_leaves_nothing_mapped(void)
+{
+	struct track_traits traits;
+
+	(void)mapped_pages(); // which may let the heap grow
+	const uint64_t before = mapped_pages();
+
+	if (track_probe(&traits) < 0)
+		SKIP("the kernel cannot track writes by a userfaultfd");
+	CHECK_EQ(mapped_pages(), before);
+}
+
+// As the probe sees it: what was moved while it was watched is copied again where it is now.
+static void moved_memory_is_told_once_more(void)
+{
+	if (!track_with(TRACK_UFFD))
+		SKIP(err.what);
+	take();
+	uint8_t *const to = mmap(NULL, (size_t)PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+				 -1, 0);
+
+	CHECK(to != MAP_FAILED);
+	CHECK(mremap(memory, (size_t)PAGES * PAGE, (size_t)PAGES * PAGE,
+		     MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	memory = to;
+	take();
+	track_close(&track);
+}
+
 static void another_mapping_is_not_what_was_watched(void)
 {
 	if (!track_with(TRACK_UFFD))
@@ -229,6 +283,9 @@ static const struct check_case cases[] = {
 	CASE(a_way_that_was_found_leaves_no_error),
 	CASE(bits_that_are_relied_on_stay_uncleared),
 	CASE(bits_are_reserved_until_their_user_dies),
+	CASE(a_kernel_that_loses_moved_memory_is_refused),
+	CASE(a_probe_leaves_nothing_mapped),
+	CASE(moved_memory_is_told_once_more),
 	CASE(another_mapping_is_not_what_was_watched),
 	CASE(nothing_is_left_behind),
 };
