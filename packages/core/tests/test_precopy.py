@@ -13,6 +13,8 @@ import re
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import living
@@ -30,7 +32,21 @@ pytestmark = pytest.mark.host
 
 PAGES = 2048
 SPROUTS = 64
+AREAS = 3
+OF_THE_FILE = 0x10000  # page p of the loan's file begins with this number more than p
+WORKS = "jtnpsxgmlwb"
+JOURNALS = {"giants": 1024, "mirror": 512, "loan": 512, "wanderer": 512, "border": 512}
+"""The pages of the areas whose threads say the same of themselves (struct steps); in WORKS by their
+first letters."""
 Start = Callable[..., Subject]
+
+
+def all_but(works: str) -> str:
+    """The letters of those that shall be idle."""
+    return "".join(letter for letter in WORKS if letter not in works)
+
+
+NOBODY = all_but("")
 
 
 @pytest.fixture
@@ -74,6 +90,26 @@ def anonymous(path: Path) -> dict[int, tuple[int, bytes]]:
         }
 
 
+@dataclass(frozen=True)
+class Steps:
+    """What a thread says that writes to its areas step by step, as in programs/writers.h."""
+
+    step: int
+    base: int
+    areas: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What all threads say of themselves."""
+
+    step: int
+    tide: int
+    nomad: int
+    sprouts: tuple[int, ...]
+    journals: dict[str, Steps]
+
+
 class Memory:
     """What a core has of a program's areas."""
 
@@ -89,65 +125,128 @@ class Memory:
         data = self.core.read(address, count * self.page)
         return [struct.unpack_from(self.word, data, at * self.page)[0] for at in range(count)]
 
-    def said(self) -> tuple[int, int, int, list[int]]:
-        """Step, tide, nomad and sprouts."""
-        words = struct.Struct(f"<{3 + SPROUTS}{self.word[1]}")
-        step, tide, nomad, *sprouts = words.unpack(self.core.read(self.ledger, words.size))
-        return step, tide, nomad, sprouts
+    def said(self) -> Ledger:
+        """The ledger."""
+        size = 3 + SPROUTS
+        steps = 2 + AREAS
+        words = struct.Struct(f"<{size + steps * len(JOURNALS)}{self.word[1]}")
+        every = words.unpack(self.core.read(self.ledger, words.size))
+        rest = [every[at : at + steps] for at in range(size, len(every), steps)]
+        journals = {
+            name: Steps(of[0], of[1], tuple(area for area in of[2:] if area and of[2]))
+            for name, of in zip(JOURNALS, rest, strict=True)
+        }
+        return Ledger(every[0], every[1], every[2], every[3:size], journals)
 
 
 def page_of(step: int) -> int:
     return (step * 2654435761 & 0xFFFFFFFF) >> 21
 
 
-def journal(last: int) -> list[int]:
-    """Of each page its last step, of all up to this; 0 where it had none."""
+def journal(last: int, pages: int = PAGES, base: int = 0) -> list[int]:
+    """Of each page its last step, of all from one up to another; 0 where it had none."""
     found: dict[int, int] = {}
-    for step in range(last, 0, -1):
-        found.setdefault(page_of(step), step)
-        if len(found) == PAGES:
+    for step in range(last, base, -1):
+        found.setdefault(page_of(step) % pages, step)
+        if len(found) == pages:
             break
-    return [found.get(page, 0) for page in range(PAGES)]
+    return [found.get(page, 0) for page in range(pages)]
 
 
-def expect_one_instant(memory: Memory) -> None:
-    step, tide, nomad, sprouts = memory.said()
+def given_back(steps: list[int]) -> list[int]:
+    """What pages of a file hold: each third step gives one back to it."""
+    return [step if step % 3 else OF_THE_FILE + page for page, step in enumerate(steps)]
+
+
+def expect_journal(memory: Memory, name: str, said: Steps) -> None:
+    pages = JOURNALS[name]
+    # The step may have been said and not be done, or be done in the first areas only.
+    ends = [journal(last, pages, said.base) for last in (said.step, said.step - 1)]
+    if name == "loan":
+        ends = [given_back(steps) for steps in ends]
+    areas = [memory.words(at, pages) for at in said.areas]
+    assert all(area in ends for area in areas), (
+        f"the {name} is not of the instant that the ledger says"
+    )
+    behind = [ends.index(area) for area in areas]
+    assert behind == sorted(behind), f"an area of the {name} is ahead of the one before"
+
+
+def expect_one_instant(memory: Memory) -> set[str]:
+    """Returns the names of JOURNALS that were there to be looked at."""
+    said = memory.said()
+    step = said.step
     first, second = (memory.words(at, PAGES) for at in (memory.first, memory.second))
     # The step may have been said and not be done, or done in the first area only.
     ends = [journal(step), journal(max(step - 1, 0))]
     assert first in ends, "the first area is not of the instant that the ledger says"
     assert second in ends, "the second area is not of the instant that the ledger says"
     assert first == ends[0] or second == ends[1], "the second area is ahead of the first"
-    level, state = divmod(tide, 4)
+    level, state = divmod(said.tide, 4)
     if state in (1, 3):
         assert set(memory.words(memory.tide, PAGES)) == {level if state == 1 else 0}
-    if nomad:
-        assert memory.words(nomad, 64) == [1000 + page for page in range(64)]
-    for at, said in enumerate(sprouts):
-        if said:
-            assert memory.words(memory.sprouts + at * 2 * memory.page, 1) == [said]
+    if said.nomad:
+        assert memory.words(said.nomad, 64) == [1000 + page for page in range(64)]
+    for at, value in enumerate(said.sprouts):
+        if value:
+            assert memory.words(memory.sprouts + at * 2 * memory.page, 1) == [value]
+    there = {name: steps for name, steps in said.journals.items() if steps.areas}
+    for name, steps in there.items():
+        expect_journal(memory, name, steps)
+    assert all(a.end <= b.start for a, b in pairwise(memory.core.maps)), "segments overlap"
+    return set(there)
 
 
-@pytest.mark.parametrize("idle", ["x", "npsx", "jtnps"], ids=["all", "journal-tide", "stretch"])
+@pytest.mark.parametrize(
+    "idle",
+    ["x", all_but("jt"), all_but("x"), all_but("gmlwb")],
+    ids=["all", "journal-tide", "stretch", "areas"],
+)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> None:
     subject = start(idle, width=width)
     layout = subject.ask("layout")
     before = living.footprint(subject.pid)
+    seen = set()
     for _ in range(PRECOPIES if idle == "x" else PRECOPIES // 5):
         said = dump(subject, tmp_path / "core")
         assert said["method"] == "precopy"
         with Core(tmp_path / "core") as core:
-            expect_one_instant(Memory(core, layout, width))
+            seen |= expect_one_instant(Memory(core, layout, width))
     assert subject.ask("ping") == "pong"
+    assert seen == {name for name in JOURNALS if name[0] not in idle}
     if "p" in idle:
         living.until_undisturbed(subject, before)
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_an_area_of_another_instant_than_the_ledger_is_seen(
+    name: str, start: Start, tmp_path: Path
+) -> None:
+    """The law itself: what one core says is held against the memory of a later one."""
+    subject = start(all_but(name[0]))
+    layout = subject.ask("layout")
+
+    def look(path: Path) -> tuple[Memory, Steps]:
+        dump(subject, path, "stop")
+        memory = Memory(stack.enter_context(Core(path)), layout, Width.NATIVE)
+        return memory, memory.said().journals[name]
+
+    with contextlib.ExitStack() as stack:
+        _, earlier = look(tmp_path / "earlier")
+        memory, later = look(tmp_path / "later")
+        # It may just have had no time, or be on its way.
+        while later.step <= earlier.step + 1 or not later.areas:
+            memory, later = look(tmp_path / "later")
+        expect_journal(memory, name, later)
+        with pytest.raises(AssertionError, match=f"the {name} is not of the instant"):
+            expect_journal(memory, name, replace(earlier, areas=later.areas))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_same_bytes_as_by_the_other_methods(width: Width, start: Start, tmp_path: Path) -> None:
     """Of a program that does not run between the dumps."""
-    subject = start("jtnpsx", width=width)
+    subject = start(NOBODY, width=width)
     cores = {}
     for method in ("stop", "precopy", "fork", "precopy"):
         path = tmp_path / method
@@ -165,7 +264,7 @@ by_soft_dirty_bits = pytest.mark.skipif(
 @by_soft_dirty_bits
 def test_soft_dirty_bits_are_reserved_until_the_stop(start: Start, tmp_path: Path) -> None:
     """Another dump that cleared them meanwhile would make a torn core of this one."""
-    subject = start("jtnpsx")
+    subject = start(NOBODY)
     with Path(f"/proc/{subject.pid}/clear_refs").open("wb") as bits:
 
         def try_them() -> None:
@@ -178,7 +277,7 @@ def test_soft_dirty_bits_are_reserved_until_the_stop(start: Start, tmp_path: Pat
 
 @by_soft_dirty_bits
 def test_soft_dirty_bits_of_another_dump_are_left_alone(start: Start, tmp_path: Path) -> None:
-    subject = start("jtnpsx")
+    subject = start(NOBODY)
     core = tmp_path / "core"
     with Path(f"/proc/{subject.pid}/clear_refs").open("wb") as bits:
         fcntl.flock(bits, fcntl.LOCK_EX)  # as a dump does that relies on them
@@ -208,7 +307,7 @@ def test_never_torn_in_a_pipe(start: Start, tmp_path: Path) -> None:
 
 
 def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> None:
-    subject = start("jtnpsx")
+    subject = start(NOBODY)
     strace = (living.need("strace"), "-f", "-e", "trace=pwrite64", "-o", tmp_path / "calls")
     dump_it = (living.tool(), "-m", "precopy", "-q", "-o", tmp_path / "core", str(subject.pid))
     subprocess.run([*strace, *dump_it], check=True, timeout=DEADLINE)
@@ -221,7 +320,7 @@ def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> N
 @pytest.mark.parametrize("to_pipe", [False, True], ids=["path", "pipe"])
 def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) -> None:
     """Where the stop finds too much to copy: and what was begun is not undone before the thaw."""
-    subject = start("jtnpsx")
+    subject = start(NOBODY)
     before = living.footprint(subject.pid)
     path, calls = tmp_path / "core", tmp_path / "calls"
     dump(subject, path, "stop")
@@ -245,7 +344,7 @@ def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) 
 
 def test_what_cannot_be_undone_is_written_over(start: Start, tmp_path: Path) -> None:
     """The disk is full while memory is copied ahead, and the file cannot be emptied either."""
-    subject = start("jtnpsx")
+    subject = start(NOBODY)
     before = living.footprint(subject.pid)
     path = tmp_path / "core"
     dump(subject, path, "stop")
@@ -262,7 +361,7 @@ def test_what_cannot_be_undone_is_written_over(start: Start, tmp_path: Path) -> 
 @pytest.mark.parametrize("method", ["precopy", "auto"])
 def test_a_limit_on_the_size_of_files_is_told(start: Start, tmp_path: Path, method: str) -> None:
     """It comes with a signal, SIGXFSZ, for whoever writes."""
-    subject = start("jtnpsx")
+    subject = start(NOBODY)
     before = living.footprint(subject.pid)
     limited = (living.need("prlimit"), "--fsize=1048576", living.tool())
     dump_it = ("-m", method, "-o", tmp_path / "core", str(subject.pid))
@@ -275,7 +374,7 @@ def test_a_limit_on_the_size_of_files_is_told(start: Start, tmp_path: Path, meth
 
 def test_a_core_that_a_limit_has_just_room_for(start: Start, tmp_path: Path) -> None:
     """What is left free in a core whose memory has its place ahead takes nothing of the limit."""
-    subject = start("jtnpsx")
+    subject = start(NOBODY)
     dump(subject, tmp_path / "core", "stop")
     limit = (tmp_path / "core").stat().st_size + (1 << 20)
     limited = (living.need("prlimit"), f"--fsize={limit}", living.tool(), "-m", "precopy", "-f")
@@ -284,7 +383,7 @@ def test_a_core_that_a_limit_has_just_room_for(start: Start, tmp_path: Path) -> 
 
 
 def test_auto_takes_it_for_a_large_target(start: Start, tmp_path: Path) -> None:
-    large = start("jtnpsx")
+    large = start(NOBODY)
     assert dump(large, tmp_path / "core", "auto")["method"] == "precopy"
     with Subject(living.program("world")) as small:
         assert dump(small, tmp_path / "core", "auto")["method"] != "precopy"

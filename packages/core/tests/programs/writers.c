@@ -8,10 +8,19 @@
 //   parent    forks children that write to all of it, too, and end
 //   stretch   lets a large area shrink and grow by mremap, which fails on two mappings
 //   sprouts   maps areas anew, of which no page is there, writes to one page of each, says what
+//
+// and others that keep a journal, each of its own areas, in writers_areas.c:
+//
+//   giants    in transparent huge pages
+//   mirror    in private and in shared memory
+//   loan      in a private mapping of a file, to which pages are given back
+//   wanderer  in an area that moves, of a size that is watched anew
+//   border    in an area parts of which are made inaccessible and accessible again
+#include "writers.h"
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,24 +28,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE    4096u
 #define PAGES   2048u
 #define BALLAST ((size_t)66 << 20)
-#define SPROUTS 64u
 #define STRETCH ((size_t)96 << 20)
 
-// What the threads say of themselves; each is written by one of them alone.
-struct ledger {
-	volatile unsigned long step;
-	volatile unsigned long tide;             // 4r+1: all pages are r; 4r+3: there is none
-	volatile unsigned long nomad;            // its address, or 0 while it moves
-	volatile unsigned long sprouts[SPROUTS]; // what is in them, or 0 while they are mapped
-};
-
-static struct ledger *ledger;
+struct ledger *ledger;
 static uint8_t *first, *second, *tide_area, *sprouts_area;
 
-static uint8_t *map(size_t size)
+uint8_t *map(size_t size)
 {
 	uint8_t *const at =
 		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -46,12 +45,12 @@ static uint8_t *map(size_t size)
 	return at;
 }
 
-static unsigned long page_of(unsigned long step)
+unsigned long page_of(unsigned long step)
 {
 	return ((uint32_t)step * 2654435761u) >> 21;
 }
 
-static void put(uint8_t *area, unsigned long page, unsigned long value)
+void put(uint8_t *area, unsigned long page, unsigned long value)
 {
 	*(volatile unsigned long *)(area + page * PAGE) = value;
 }
@@ -176,7 +175,9 @@ static void *stretch(void *arg)
 
 int main(int argc, char **argv)
 {
-	void *(*const works[])(void *) = { journal, tide, nomad, parent, sprouts, stretch };
+	void *(*const works[])(void *) = { journal, tide,   nomad,  parent, sprouts, stretch,
+					   giants,  mirror, loan, wanderer, border };
+	const char *const idle = argc > 1 ? argv[1] : "";
 	uint8_t *const ballast = map(BALLAST);
 	char line[64];
 
@@ -190,11 +191,12 @@ int main(int argc, char **argv)
 		abort();
 	for (size_t at = 0; at < BALLAST; at += PAGE)
 		ballast[at] = 1;
+	begin_areas(idle);
 	for (size_t i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
 		pthread_t thread;
 
 		// Named are those that shall not work.
-		if (argc > 1 && strchr(argv[1], "jtnpsx"[i]))
+		if (strchr(idle, "jtnpsxgmlwb"[i]))
 			continue;
 		if (pthread_create(&thread, NULL, works[i], NULL) != 0)
 			return 1;
