@@ -113,6 +113,8 @@ PROGRAMS = {
         Program(name="direct", sources=(C_PROGRAMS / "direct.c",)),
         Program(name="world", sources=(C_PROGRAMS / "world.c",)),
         Program(name="writers", sources=(C_PROGRAMS / "writers.c", C_PROGRAMS / "writers_areas.c")),
+        Program(name="torrent", sources=(C_PROGRAMS / "torrent.c",)),
+        Program(name="untracked", sources=(C_PROGRAMS / "untracked.c",), native_only=True),
         Program(name="growers", sources=(C_PROGRAMS / "growers.c",)),
         # Its coroutine's stack has no room for the loader, which binds calls at their first use.
         Program(name="hard", sources=(C_PROGRAMS / "hard.c",), flags=("-Wl,-z,now",)),

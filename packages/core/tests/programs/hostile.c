@@ -25,7 +25,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define PAGE 4096
+#define PAGE           4096
+#define USER_MODE_ONLY 1 // UFFD_USER_MODE_ONLY in include/uapi/linux/userfaultfd.h of Linux 5.11
 
 static sem_t started;
 
@@ -127,6 +128,15 @@ static long do_userfault(void)
 		return -1;
 	watch(faults);
 	return 0;
+}
+
+// It could register any memory with this one, at any time.
+static long do_own_userfaultfd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	const int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | USER_MODE_ONLY);
+
+	return fd < 0 ? fd : ioctl(fd, UFFDIO_API, &api);
 }
 
 // -- a sandbox -------------------------------------------------------------------------------------
@@ -268,6 +278,8 @@ static void obey(const char *what, int number)
 		answer_address(do_memfd(size));
 	else if (strcmp(what, "userfault") == 0)
 		answer(do_userfault());
+	else if (strcmp(what, "own-userfaultfd") == 0)
+		answer(do_own_userfaultfd());
 	else if (strcmp(what, "sandbox") == 0)
 		answer(do_sandbox());
 	else if (strcmp(what, "threads") == 0)
