@@ -24,6 +24,7 @@ from toolchain import Width
 
 import coresnap
 from coresnap import Core, Method
+from coresnap.diff import diff
 from coresnap.errors import Code
 from lab.longform import PRECOPIES
 from lab.patience import DEADLINE
@@ -38,6 +39,10 @@ WORKS = "jtnpsxgmlwb"
 JOURNALS = {"giants": 1024, "mirror": 512, "loan": 512, "wanderer": 512, "border": 512}
 """The pages of the areas whose threads say the same of themselves (struct steps); in WORKS by their
 first letters."""
+KEPT = 64 << 20
+"""Less than what idle writers keep."""
+STAGE_BUDGET = 96 << 20
+"""Less than twice that, and much more than what a pause of them copies."""
 Start = Callable[..., Subject]
 
 
@@ -315,6 +320,50 @@ def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> N
     held = (tmp_path / "core").stat().st_blocks * 512
     assert held > 32 << 20
     assert written < held * 1.2
+
+
+def transferred(calls: str, call: str, fd: str) -> int:
+    """Bytes that calls of strace's text moved by one descriptor, whatever threads they are of."""
+    return sum(map(int, re.findall(rf" {call}\({fd},.* = (\d+)$", calls, re.M)))
+
+
+@pytest.mark.parametrize("where", ["pipe", "descriptor", "compressed"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_file_without_a_name_keeps_what_has_no_place_in_the_output_yet(
+    width: Width, where: str, start: Start, tmp_path: Path
+) -> None:
+    """If it is more than half of the stage budget. What becomes of it is the core of a stop."""
+    subject = start(NOBODY, width=width)
+    path, output, calls = (tmp_path / name for name in ("core", "output", "calls"))
+    dump(subject, tmp_path / "stop", "stop")
+    options = ["-m", "precopy", "--stage-budget", str(STAGE_BUDGET), "-q"]
+    options += ["--compress", "zstd", "-o", str(output)] if where == "compressed" else ["-o", "-"]
+    strace = (living.need("strace"), "-f", "-e", "trace=openat,pread64,pwrite64", "-o", calls)
+    with output.open("wb") if where == "descriptor" else contextlib.nullcontext() as file:
+        done = subprocess.run(
+            [*strace, living.tool(), *options, str(subject.pid)],
+            stdout=file or subprocess.PIPE,
+            check=True,
+            timeout=DEADLINE,
+        )
+    if where == "compressed":
+        unpack = (living.need("zstd"), "-d", "-q", output, "-o", path)
+        subprocess.run(unpack, check=True, timeout=DEADLINE)
+    elif where == "descriptor":
+        output.rename(path)
+    else:
+        path.write_bytes(done.stdout)
+    text = calls.read_text()
+    directory = r'\d+, "\."' if where == "compressed" else r'AT_FDCWD, "/var/tmp"'
+    opened = re.search(rf"openat\({directory}, [^)]*O_TMPFILE[^)]*\) = (\d+)$", text, re.M)
+    if opened is None:
+        pytest.skip("a file system here has no files without a name")
+    assert transferred(text, "pwrite64", opened[1]) > KEPT
+    assert transferred(text, "pread64", opened[1]) > KEPT
+    with Core(path) as core, Core(tmp_path / "stop") as stop:
+        differing = [each.path for each in diff(core, stop)]
+    # Processor time goes on.
+    assert [each for each in differing if "time" not in each] == []
 
 
 @pytest.mark.parametrize("to_pipe", [False, True], ids=["path", "pipe"])
