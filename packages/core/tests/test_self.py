@@ -37,6 +37,7 @@ PATTERN = {
     "arm64": {f"x{n}": int(f"{n}" * 8, 16) for n in range(19, 29)},
 }
 NT_ARM_TLS = 0x401
+ROOM_FOR_NOTES = 4 << 20  # and more is left before memory that is written before they are
 
 
 @dataclass
@@ -164,6 +165,18 @@ def test_auto_copies_a_small_program_and_forks_a_large_one(run: Run, width: Widt
     small.path.unlink()
     big = run("big", "auto", width=width)
     assert (big.said["method"], big.said["refusals"]) == (["fork"], ["0"])
+
+
+@pytest.mark.skipif(not living.TRACKS_WRITES, reason="no precopy here")
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("method", ["precopy", "auto"])
+def test_a_large_program_writes_its_memory_ahead_to_its_place(
+    run: Run, method: str, width: Width
+) -> None:
+    report = run("large", method, width=width)
+    assert report.said["method"] == ["precopy"]
+    loads = [mapping.offset for mapping in report.core.maps if mapping.filesz]
+    assert min(loads) > ROOM_FOR_NOTES
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -11,6 +11,7 @@
 #define SMALL_STACK (32u << 10)
 #define ALT_STACK   (16u << 10)
 #define BIG	    (24u << 20)
+#define LARGE	    (66u << 20) // has its place in the core before the stop
 #define ROUNDS	    50
 
 static struct look before, after;
@@ -335,7 +336,7 @@ static bool is(const char *situation)
 
 static void run(void)
 {
-	if (is("main") || is("big"))
+	if (is("main") || is("big") || is("large"))
 		call_between_looks(call_library);
 	else if (is("thread"))
 		on_thread(1 << 20);
@@ -388,6 +389,8 @@ int main(int argc, char **argv)
 	say_memory("shared", map(MAP_SHARED, 3 * 4096), 3 * 4096);
 	if (is("big"))
 		say_memory("big", map(MAP_PRIVATE, BIG), BIG);
+	if (is("large"))
+		say_memory("large", map(MAP_PRIVATE, LARGE), LARGE);
 	say("text %llu %llu\n", (unsigned long long)(uintptr_t)&__executable_start,
 	    (unsigned long long)(uintptr_t)&etext);
 	if (is("forked-child"))
