@@ -123,6 +123,8 @@ SCENARIOS = (
         kernel_core=False,
         tmpfs=True,
     ),
+    # Enough for precopy to write the core's file before the stop. A guest keeps four such cores.
+    Scenario(name="large", source="large", widths=BOTH, guests=(X86_64.name,), memory=768),
     Scenario(
         name="one-thread",
         source="one_thread",

@@ -15,13 +15,14 @@ import signal
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from coresnap.corefile import Core
 from coresnap.diff import Difference
 from lab.architectures import ARM, ARM64
 from lab.longform import FULL
-from lab.matrix import STOCK, X86S, Row
+from lab.matrix import PRECOPY_METHOD, STOCK, X86S, Row
 
 SIGABRT = int(signal.SIGABRT)
 SI_TKILL = -6
@@ -435,6 +436,36 @@ def _xsave_layout(difference: Difference, context: Context) -> bool:
     return ours - kernel == 12 + len(b"LINUX\0..") + len(note.desc)
 
 
+# docs/core-format.md, "Holes between segments"
+_KIB, _MIB = 1 << 10, 1 << 20
+_HEAD = 8 * _MIB  # 4 MiB, and what headers, names and notes take of a few threads and mappings
+_LEAST_ROOM, _MOST_ROOM, _MOST_OF_ALL = 64 * _KIB, 64 * _MIB, 1024 * _MIB
+
+
+def _in_places(cell: Cell) -> bool:
+    return cell.row.scenario.name == "large" and cell.method == PRECOPY_METHOD
+
+
+def _room_to_grow(difference: Difference, context: Context) -> bool:
+    """A segment of ours stands as far behind the one before as that, or what comes, may grow."""
+    kept = [mapping for mapping in context.ours.maps if mapping.filesz]
+    sizes = [mapping.filesz for mapping in kept]
+    gaps = [after.start - before.start - before.filesz for before, after in pairwise(kept)]
+    starts = [mapping.start for mapping in kept]
+    if _address(difference) not in starts:
+        return False
+    at = starts.index(_address(difference))
+    if at == 0:
+        return 4 * _MIB < kept[0].offset < _HEAD
+    gap = gaps[at - 1]
+    part, most = sizes[at - 1] // 16, _MOST_ROOM
+    if gap == max(gaps):
+        part, most = sum(sizes) // 8, _MOST_OF_ALL
+    room = min(max(min(part, most), _LEAST_ROOM), gap)
+    behind = kept[at].offset - kept[at - 1].offset - sizes[at - 1]
+    return behind == -(-room // PAGE) * PAGE
+
+
 RULES = (
     Rule(
         name="note-align",
@@ -637,6 +668,16 @@ RULES = (
         allows=_privilege_of_null,
         cells=_compat_x86,
         surely=_compat_x86_spins,
+    ),
+    Rule(
+        name="room-between-segments",
+        reason="precopy writes 64 MiB and more to where they will be in the core before it knows "
+        "how large the notes will be and what will have grown; the kernel writes all at once",
+        kernel="fs/binfmt_elf.c: elf_core_dump",
+        path=r"phdr\[[0-9a-f]+\]\.p_offset",
+        allows=_room_to_grow,
+        cells=_in_places,
+        surely=_in_places,
     ),
     # Which emulator there is no cell knows.
     Rule(

@@ -15,8 +15,10 @@ from coresnap.diff import Difference
 from lab.host import compare, record
 from lab.host.hold import Hold
 from lab.host.mutate import MUTATIONS, Mutation, mutated
-from lab.matrix import METHODS, ROWS
-from lab.rules import RULES, Cell, Context, nowhere
+from lab.matrix import METHODS, PRECOPY_METHOD, ROWS
+from lab.rules import PAGE, RULES, Cell, Context, nowhere
+
+MIB = 1 << 20
 
 SPOILT = [
     pytest.param(row, id=row.name)
@@ -92,6 +94,38 @@ def test_an_emulator_may_mix_tags_in_one_way_only(kernel: bytes, allowed: bool) 
     rule = next(rule for rule in RULES if rule.name == "emulator-mixes-tags")
     difference = Difference("tags[7f0000-7f2000]", ours[:16], kernel[:16])
     assert rule.explains(difference, cast("Context", context)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("more", "allowed"),
+    [
+        ((0, 0, 0), True),
+        ((PAGE, 0, 0), True),  # of notes there may be more
+        ((64 * MIB, 0, 0), False),  # so many nobody has
+        ((0, PAGE, 0), False),  # more than there are addresses
+        ((0, 0, PAGE), False),
+        ((0, 0, -PAGE), False),
+    ],
+)
+def test_room_between_segments_is_as_much_as_may_grow(
+    more: tuple[int, int, int], allowed: bool
+) -> None:
+    def kept(start: int, size: int, offset: int) -> SimpleNamespace:
+        return SimpleNamespace(start=start, filesz=size, offset=offset)
+
+    # A page of addresses between the first two, many behind the second.
+    maps = [kept(16 * MIB, MIB, 5 * MIB + more[0])]
+    maps.append(kept(17 * MIB + PAGE, 32 * MIB, maps[0].offset + MIB + PAGE + more[1]))
+    room = (MIB + 32 * MIB + MIB) // 8
+    maps.append(kept(1024 * MIB, MIB, maps[1].offset + 32 * MIB + room + more[2]))
+    row = next(row for row in ROWS if row.scenario.name == "large")
+    context = SimpleNamespace(
+        cell=Cell(row=row, method=PRECOPY_METHOD), ours=SimpleNamespace(maps=maps), kernel=None
+    )
+    rule = next(rule for rule in RULES if rule.name == "room-between-segments")
+    differences = [Difference(f"phdr[{each.start:x}].p_offset", each.offset, 0) for each in maps]
+    explained = [rule.explains(each, cast("Context", context)) for each in differences]
+    assert all(explained) is allowed
 
 
 def test_rules_have_names_of_their_own() -> None:
