@@ -77,6 +77,8 @@ enum coresnap_flag {
 	CORESNAP_IO_PRIO = 1 << 5,
 	/** Use coresnap_options.oom_adj. */
 	CORESNAP_OOM_ADJ = 1 << 6,
+	/** coresnap_options.min_free is a percentage, 1 to 99, of the file system's size. */
+	CORESNAP_MIN_FREE_PERCENT = 1 << 7,
 };
 
 /** What a failed call tells. Filled by value: no memory to free. */
@@ -217,6 +219,14 @@ struct coresnap_options {
 	 * scheduler can make any pause longer, and a fork cannot be interrupted: the result's pause_ns
 	 * tells what it was. Not with LIVEDUMP. */
 	uint64_t max_pause_ns;
+	/* Bytes, or with CORESNAP_MIN_FREE_PERCENT hundredths of its size, that any user may still
+	 * have (f_bavail of statvfs(3)) of the file system of the core when that is there; 0: nothing
+	 * is asked. Of a path, and of a descriptor of a regular file. If the core, by its estimate,
+	 * does not leave so much nothing is done to the target; of one that is compressed this is not
+	 * known beforehand. It is looked at again after each 64 MiB, and before the core gets its
+	 * name. The file without a name of PRECOPY counts, too, wherever it is. CORESNAP_E_NO_SPACE,
+	 * and no file. */
+	uint64_t min_free;
 };
 
 /**

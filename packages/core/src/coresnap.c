@@ -79,6 +79,9 @@ static int run_job(struct job *job, const struct coresnap_output *to)
 {
 	int ret = sink_open(&job->sink, to, job->options.flags, &job->error);
 
+	job->sink.room = (struct room){ .min_free = job->options.min_free,
+					.percent = job->options.flags &
+						   CORESNAP_MIN_FREE_PERCENT };
 	if (ret == 0)
 		ret = compress(job);
 	if (ret < 0) {

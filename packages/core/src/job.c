@@ -366,6 +366,8 @@ static int dump(struct job *job)
 	if (ret == 0)
 		ret = gentle_check(job, &job->error);
 	if (ret == 0)
+		ret = job_check_room(job);
+	if (ret == 0)
 		ret = job_livedump(job);
 	if (ret > 0)
 		return 0;

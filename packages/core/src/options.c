@@ -32,6 +32,17 @@ static int copy_known(struct coresnap_options *to, const struct coresnap_options
 	return 0;
 }
 
+static int check_min_free(const struct coresnap_options *options, struct coresnap_error *err)
+{
+	if (!(options->flags & CORESNAP_MIN_FREE_PERCENT) ||
+	    (options->min_free >= 1 && options->min_free <= 99))
+		return 0;
+	error_remedy(err, "Give a percentage from 1 to 99, or a number of bytes");
+	return error_set(err, CORESNAP_E_USAGE, EINVAL,
+			 "no file system can be left with %llu%% of it free",
+			 (unsigned long long)options->min_free);
+}
+
 static int check_limits(const struct coresnap_options *options, struct coresnap_error *err)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -129,7 +140,7 @@ int options_read(struct coresnap_options *to, const struct coresnap_options *fro
 {
 	const unsigned int known = CORESNAP_STRICT_TIMEOUTS | CORESNAP_FORCE | CORESNAP_UNDUMPABLE |
 				   CORESNAP_FILTER | CORESNAP_NICE | CORESNAP_IO_PRIO |
-				   CORESNAP_OOM_ADJ;
+				   CORESNAP_OOM_ADJ | CORESNAP_MIN_FREE_PERCENT;
 	int ret = copy_known(to, from, err);
 
 	if (ret < 0)
@@ -144,6 +155,8 @@ int options_read(struct coresnap_options *to, const struct coresnap_options *fro
 	if (!to->skips)
 		to->max_skips = 0;
 	ret = check_limits(to, err);
+	if (ret == 0)
+		ret = check_min_free(to, err);
 	if (ret == 0)
 		ret = check_priorities(to, err);
 	if (ret == 0)

@@ -170,6 +170,8 @@ int sink_finish(struct sink *sink, int *memory_fd, struct coresnap_error *err)
 	// A request to stop that came after the last piece must not leave a file either.
 	if (ret == 0)
 		ret = sink_check(sink, true, err);
+	if (ret == 0)
+		ret = sink_check_room(sink, 0, true, err);
 	if (ret == 0 && sink->seekable)
 		ret = sink_set_size(sink, err);
 	if (ret < 0)

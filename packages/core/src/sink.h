@@ -11,6 +11,7 @@
 
 #include "coresnap.h"
 #include "error.h"
+#include "room.h"
 
 // Called after at most 1 MiB and at least every 20 ms, also while waiting for a pipe; non-zero
 // cancels. May be set any time after sink_open(), which clears it.
@@ -25,6 +26,7 @@ struct sink {
 	bool finished;
 	int fd; // what is written to; -1 once closed
 	bool own_fd;
+	bool on_disk;    // a regular file, which takes room of a file system
 	bool seekable;   // holes by offset
 	bool poll_first; // a pipe that could not be reopened: poll, then at most PIPE_BUF
 	bool socket;     // send(MSG_DONTWAIT)
@@ -45,6 +47,7 @@ struct sink {
 	uint64_t unchecked;  // bytes written since the last cancel.check
 	uint64_t checked_ns; // and when that was
 	struct sink_cancel cancel;
+	struct room room; // what must stay free; likewise set after sink_open()
 };
 
 // Opens the output; refuses what must be refused before the target is touched (existing name, link,
@@ -56,6 +59,9 @@ int must_check sink_open(struct sink *sink, const struct coresnap_output *to, un
 // Deletes what was written unless sink_finish() succeeded, closes what is owned. Idempotent, and
 // fine on a zeroed sink.
 void sink_close(struct sink *sink);
+
+// Do so many bytes leave what must stay free? Of a file; elsewhere nothing must.
+int must_check sink_has_room(const struct sink *sink, uint64_t need, struct coresnap_error *err);
 
 int must_check sink_emit(struct sink *sink, const void *bytes, size_t size,
 			 struct coresnap_error *err);

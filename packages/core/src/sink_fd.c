@@ -80,6 +80,7 @@ int sink_fd_open(struct sink *sink, struct coresnap_error *err)
 	sink->fd = fd;
 	switch (st.stx_mode & S_IFMT) {
 	case S_IFREG:
+		sink->on_disk = true;
 		open_regular(sink, &st, flags);
 		return 0;
 	case S_IFIFO:

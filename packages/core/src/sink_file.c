@@ -200,6 +200,7 @@ static int create_temp(struct sink *sink, size_t dir_len, struct coresnap_error 
 	}
 	sink->fd = fd;
 	sink->own_fd = true;
+	sink->on_disk = true;
 	sink->seekable = true;
 
 	struct statx st;

@@ -31,6 +31,10 @@ void sink_signals_release(struct sink_signals *signals);
 // Asks cancel.check; when not @now, only if enough bytes or time have passed.
 int must_check sink_check(struct sink *sink, bool now, struct coresnap_error *err);
 
+// So many bytes were written: does what must stay free still? Looks when they are enough, or @now.
+int must_check sink_check_room(struct sink *sink, uint64_t written, bool now,
+			       struct coresnap_error *err);
+
 // Writes at @offset of the core (where the output has offsets).
 int must_check sink_write(struct sink *sink, uint64_t offset, const uint8_t *bytes, size_t size,
 			  struct coresnap_error *err);

@@ -168,6 +168,9 @@ int sink_write(struct sink *sink, uint64_t offset, const uint8_t *bytes, size_t 
 		offset += (uint64_t)done;
 		sink->written += (uint64_t)done;
 		sink->unchecked += (uint64_t)done;
+		ret = sink_check_room(sink, (uint64_t)done, false, err);
+		if (ret < 0)
+			return ret;
 	}
 	return 0;
 }
@@ -214,7 +217,7 @@ static int no_space(const struct sink *sink, const char *subject, int os_errno,
 		    struct coresnap_error *err)
 {
 	char need[64] = "", written[32], size[32];
-	struct statfs64 fs;
+	struct room_seen seen;
 	int ret = error_set(err, CORESNAP_E_NO_SPACE, os_errno, "%s for %s (%s) after %s",
 			    os_errno == EDQUOT ? "the disk quota is used up" : "no space left",
 			    subject, error_errno_name(os_errno),
@@ -225,14 +228,12 @@ static int no_space(const struct sink *sink, const char *subject, int os_errno,
 			     error_size(size, sizeof(size), sink->expected));
 	if (sink->kind == CORESNAP_TO_MEMORY)
 		error_remedy(err, "write to a file%s", need);
-	else if (os_errno == ENOSPC && sink->seekable && sys_fstatfs(sink->fd, &fs) == 0)
+	else if (os_errno == ENOSPC && sink->on_disk && room_look(&sink->room, sink->fd, &seen))
 		error_remedy(err,
 			     "free space, or write to another file system%s, and without it %s are "
 			     "free here",
 			     need,
-			     error_size(size, sizeof(size),
-					(uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize +
-						sink->written));
+			     error_size(size, sizeof(size), seen.free + sink->written));
 	else
 		error_remedy(err, "free space, or write to another file system%s", need);
 	return ret;

@@ -65,21 +65,31 @@ static int open_where(const struct sink *sink, bool in_memory)
 	return sink->dir_fd >= 0 ? open_in(sink->dir_fd, ".") : open_in(AT_FDCWD, "/var/tmp");
 }
 
-static bool has_room(int fd, uint64_t need)
+static bool has_room(const struct room *room, int fd, uint64_t need)
 {
-	struct statfs64 fs;
+	struct room_seen seen;
 
-	return sys_fstatfs(fd, &fs) < 0 || fs.f_blocks == 0 ||
-	       need / (uint64_t)fs.f_bsize < fs.f_bavail;
+	return !room_look(room, fd, &seen) || room_fits(&seen, need);
+}
+
+static int too_full(const struct sink *sink, struct coresnap_error *err)
+{
+	const bool beside = sink->dir_fd >= 0;
+	char what[128];
+
+	error_format(what, sizeof(what),
+		     "%s is too full: no space left for %s, for the time of the dump%s",
+		     beside ? "the file system" : "/var/tmp", beside ? "twice the core" : "the core",
+		     sink->room.min_free ? ", and what is to stay free" : "");
+	return fail(err, -ENOSPC, what);
 }
 
 bool spool_open_core(struct spool *spool, const struct sink *sink, uint64_t need)
 {
 	// Of what is copied too early holes are made later.
-	if (sys_punch_hole(sink->fd, 0, 4096) < 0 ||
-	    !has_room(sink->fd, need))
+	if (sys_punch_hole(sink->fd, 0, 4096) < 0 || !has_room(&sink->room, sink->fd, need))
 		return false;
-	*spool = (struct spool){ .fd = sink->fd, .is_core = true };
+	*spool = (struct spool){ .fd = sink->fd, .is_core = true, .room = sink->room };
 	return true;
 }
 
@@ -92,18 +102,19 @@ int spool_open(struct spool *spool, const struct sink *sink, uint64_t need, bool
 		return fail(err, spool->fd, "no temporary file");
 	if (sink->dir_fd >= 0 && !in_memory)
 		need *= 2;
-	if (has_room(spool->fd, need))
+	spool->room = sink->room;
+	if (has_room(&spool->room, spool->fd, need))
 		return 0;
 	spool_close(spool);
-	return fail(err, -ENOSPC, "the file system is too full: no space left for twice the core, "
-				  "for the time of the dump");
+	return too_full(sink, err);
 }
 
-int spool_write(const struct spool *spool, uint64_t offset, const void *bytes, size_t size,
+int spool_write(struct spool *spool, uint64_t offset, const void *bytes, size_t size,
 		struct coresnap_error *err)
 {
 	// Of a limit on the size of files.
 	struct sink_signals signals guard(sink_signals_release);
+	struct room_seen seen;
 
 	sink_signals_hold(&signals);
 	for (size_t done = 0; done < size;) {
@@ -117,7 +128,9 @@ int spool_write(const struct spool *spool, uint64_t offset, const void *bytes, s
 						   "writing it down");
 		done += (size_t)n;
 	}
-	return 0;
+	if (room_lasts(&spool->room, spool->fd, size, false, &seen))
+		return 0;
+	return fail(err, -ENOSPC, "no space left but for what is to stay free");
 }
 
 void spool_close(struct spool *spool)

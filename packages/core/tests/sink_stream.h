@@ -7,14 +7,27 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "check.h"
 #include "sink.h"
 
 #define NOBODY 65534
+
+// At ./small, for this process alone.
+static inline void mount_tmpfs(const char *options)
+{
+	if (geteuid() != 0)
+		SKIP("mounting needs root");
+	CHECK_EQ(mkdir("small", 0700), 0);
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("none", "small", "tmpfs", 0, options) < 0)
+		SKIP("no private mounts here");
+}
 
 static inline uint8_t stream_byte(uint64_t n)
 {

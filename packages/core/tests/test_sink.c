@@ -298,16 +298,6 @@ static void test_file_system_without_exclusive_rename(void)
 	CHECK_EQ(count_entries("."), 2);
 }
 
-static void mount_tmpfs(const char *options)
-{
-	if (geteuid() != 0)
-		SKIP("mounting needs root");
-	CHECK_EQ(mkdir("small", 0700), 0);
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("none", "small", "tmpfs", 0, options) < 0)
-		SKIP("no private mounts here");
-}
-
 static void test_full_file_system(void)
 {
 	struct coresnap_error err;

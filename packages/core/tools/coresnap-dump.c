@@ -40,6 +40,7 @@ static const char help[] =
 	"      --keep small-first  with --max-size: shorten the largest segments instead\n"
 	"      --core-limit N      stop where the kernel would with RLIMIT_CORE of N bytes;\n"
 	"                          unlimited, the default: do not\n"
+	"      --min-free N|N%     give up rather than leave less of the file system free\n"
 	"      --compress NAME[:LEVEL]  by zstd, lz4 or gzip\n"
 	"      --nice N            nice value, -20 to 19, once the process runs again\n"
 	"      --io-prio N         I/O priority then, 0 to 7, the lowest\n"
@@ -106,6 +107,23 @@ static int parse_limit(const char *text, uint64_t *ret)
 	return -1;
 }
 
+// Bytes, or hundredths of the file system.
+static int parse_min_free(const char *text, struct coresnap_options *ret)
+{
+	const size_t digits = strcspn(text, "%");
+	char number[24];
+
+	if (text[digits] == '\0')
+		return parse_size(text, &ret->min_free);
+	snprintf(number, sizeof(number), "%.*s", (int)digits, text);
+	ret->flags |= CORESNAP_MIN_FREE_PERCENT;
+	return digits < sizeof(number) && text[digits + 1] == '\0' &&
+			       parse_number(number, 10, &ret->min_free) && ret->min_free &&
+			       ret->min_free < 100 ?
+		       -1 :
+		       usage("no percentage from 1% to 99%", text);
+}
+
 // With a unit, or in seconds.
 static bool parse_duration(const char *text, uint64_t *ret_ns)
 {
@@ -163,6 +181,7 @@ enum {
 	OPT_MAX_SIZE,
 	OPT_KEEP,
 	OPT_CORE_LIMIT,
+	OPT_MIN_FREE,
 	OPT_COMPRESS,
 	OPT_NICE,
 	OPT_IO_PRIO,
@@ -218,6 +237,7 @@ static const struct option long_options[] = {
 	{ "max-size", required_argument, NULL, OPT_MAX_SIZE },
 	{ "keep", required_argument, NULL, OPT_KEEP },
 	{ "core-limit", required_argument, NULL, OPT_CORE_LIMIT },
+	{ "min-free", required_argument, NULL, OPT_MIN_FREE },
 	{ "compress", required_argument, NULL, OPT_COMPRESS },
 	{ "nice", required_argument, NULL, OPT_NICE },
 	{ "io-prio", required_argument, NULL, OPT_IO_PRIO },
@@ -266,6 +286,8 @@ static int parse_option(int option, struct arguments *args)
 							    usage("no order of keeping", optarg);
 	case OPT_CORE_LIMIT:
 		return parse_limit(optarg, &options->core_limit);
+	case OPT_MIN_FREE:
+		return parse_min_free(optarg, options);
 	case OPT_TIMEOUT:
 		return parse_duration(optarg, &options->stop_timeout_ns) ?
 			       -1 :

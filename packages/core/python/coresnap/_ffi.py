@@ -146,6 +146,8 @@ class Options:
     nice: int | None = None
     io_prio: int | None = None
     oom_adj: int | None = None
+    min_free: int | None = None
+    min_free_is_percentage: bool = False
 
 
 class Dump:
@@ -368,6 +370,8 @@ def _options(options: Options, skips: Any, notes: Any) -> Any:
         flags |= lib.CORESNAP_IO_PRIO
     if options.oom_adj is not None:
         flags |= lib.CORESNAP_OOM_ADJ
+    if options.min_free_is_percentage:
+        flags |= lib.CORESNAP_MIN_FREE_PERCENT
     return ffi.new(
         "struct coresnap_options *",
         {
@@ -390,6 +394,7 @@ def _options(options: Options, skips: Any, notes: Any) -> Any:
             "io_prio": options.io_prio or 0,
             "oom_adj": options.oom_adj or 0,
             "max_pause_ns": options.max_pause_ns or 0,
+            "min_free": options.min_free or 0,
         },
     )
 

@@ -4,6 +4,7 @@
 import math
 import operator
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
@@ -46,6 +47,7 @@ def dump(
     max_size: int | None = None,
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
+    min_free: int | str | None = None,
     notes: Sequence[OwnNote] = (),
     compression: Compression | str = Compression.NONE,
     level: int | None = None,
@@ -80,6 +82,10 @@ def dump(
     ``max_size``: the core has so many bytes at most; the result's whole_size is what it would have.
     ``keep``: what of it is kept then, the file's beginning or the smaller segments.
     ``core_limit``: bytes as the kernel counts them against RLIMIT_CORE; at least a page.
+    ``min_free``: bytes, or a percentage such as "10%", of the core's file system that must still be
+    free when the core is there. A core that by its estimate would leave less is refused (NoSpace)
+    before anything is done to the target; what is free is looked at again while it is written.
+    Of a compressed one only that, since its size is not known beforehand.
     ``notes``: notes of one's own, behind the kernel's.
     ``compression``, ``level``: compress the core while it is written; Core() reads such files, too.
     The limits and sizes are those of the core before that, but for the result's bytes_written.
@@ -114,6 +120,8 @@ def dump(
         max_size=_size("max_size", max_size),
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
+        min_free=_min_free(min_free),
+        min_free_is_percentage=isinstance(min_free, str),
         notes=tuple(map(_note, notes)),
         compression=_compression(compression),
         level=_level(level),
@@ -141,6 +149,7 @@ def dump_self(
     max_size: int | None = None,
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
+    min_free: int | str | None = None,
     notes: Sequence[OwnNote] = (),
     compression: Compression | str = Compression.NONE,
     level: int | None = None,
@@ -168,6 +177,8 @@ def dump_self(
         max_size=_size("max_size", max_size),
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
+        min_free=_min_free(min_free),
+        min_free_is_percentage=isinstance(min_free, str),
         notes=tuple(map(_note, notes)),
         compression=_compression(compression),
         level=_level(level),
@@ -191,6 +202,7 @@ def open_stream(
     max_size: int | None = None,
     keep: Keep | str = Keep.FIRST,
     core_limit: int | None = None,
+    min_free: int | str | None = None,
     notes: Sequence[OwnNote] = (),
     compression: Compression | str = Compression.NONE,
     level: int | None = None,
@@ -221,6 +233,8 @@ def open_stream(
         max_size=_size("max_size", max_size),
         keep=_keep(keep),
         core_limit=_size("core_limit", core_limit),
+        min_free=_min_free(min_free),
+        min_free_is_percentage=isinstance(min_free, str),
         notes=tuple(map(_note, notes)),
         compression=_compression(compression),
         level=_level(level),
@@ -356,6 +370,17 @@ def _size(name: str, size: int | None) -> int | None:
     if size is not None and not 0 < operator.index(size) < 2**64:
         raise UsageError(f"{name} {size} is no number of bytes", remedy="give a positive number")
     return size
+
+
+def _min_free(room: int | str | None) -> int | None:
+    if not isinstance(room, str):
+        return _size("min_free", room)
+    found = re.fullmatch(r"([1-9][0-9]?)%", room, re.ASCII)
+    if found is None:
+        raise UsageError(
+            f"min_free {room!r} is no percentage", remedy="give one from 1% to 99%, or bytes"
+        )
+    return int(found[1])
 
 
 def _keep(keep: Keep | str) -> Keep:

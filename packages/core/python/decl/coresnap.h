@@ -36,6 +36,7 @@ enum coresnap_flag {
 	CORESNAP_NICE,
 	CORESNAP_IO_PRIO,
 	CORESNAP_OOM_ADJ,
+	CORESNAP_MIN_FREE_PERCENT,
 	...
 };
 
@@ -151,6 +152,7 @@ struct coresnap_options {
 	int io_prio;
 	int oom_adj;
 	uint64_t max_pause_ns;
+	uint64_t min_free;
 	...;
 };
 
