@@ -356,6 +356,24 @@ def test_a_full_disk(command: Command, target: Program, root: None, method: str)
     target.untouched()
 
 
+@pytest.mark.parametrize("method", ["auto", "precopy", "fork", "stop"])
+def test_a_disk_of_which_too_little_would_stay_free(
+    command: Command, target: Program, root: None, method: str
+) -> None:
+    words = ("dump", target.pid, "--method", method, "-o", "full/core")
+    prefix = [part.replace("256k", "256m") for part in _mounts(command)]
+    done = command.wrapped(prefix, *words, "--min-free", "99%", "--on-stopped", "touch stopped")
+    if "mount:" in done.err:
+        pytest.skip("mounts are not possible here: " + done.err)
+    assert (done.code, done.out) == (ExitCode.NO_SPACE, b""), done.err
+    done.one_paragraph("the core takes about", "of the 256 MiB", "are to stay free", "--min-free")
+    assert command.files() == ["full"]
+    target.untouched()
+    done = command.wrapped(prefix, *words, "--min-free", "100MiB")
+    assert (done.code, done.out) == (ExitCode.OK, b"core\n"), done.err
+    target.untouched()
+
+
 def test_an_unwritable_directory(command: Command, root: None) -> None:
     command.cwd.chmod(0o755)
     with started("target", "--uid", str(NOBODY)) as own:
@@ -481,7 +499,9 @@ def test_options_that_make_no_sense(command: Command, target: Program) -> None:
         ("--max-size", "0"), ("--max-size", "-1"), ("--keep", "small-first"), ("--keep", "x"),
         ("--core-limit", "100"), ("--note", "a"), ("--note", "a:b:c"), ("--note", "a:1:nosuch"),
         ("--note", f"a:{1 << 32}:/dev/null"), ("--nice", "20"), ("--io-prio", "-1"),
-        ("--oom-adj", "16"), ("--oom-adj", "first"),
+        ("--oom-adj", "16"), ("--oom-adj", "first"), ("--min-free", "0"), ("--min-free", "-1"),
+        ("--min-free", "100%"), ("--min-free", "0%"), ("--min-free", "1.5GiB"),
+        ("--min-free", "all"),
     ):  # fmt: skip
         done = command("dump", target.pid, *arguments)
         assert done.code == ExitCode.USAGE, arguments

@@ -35,7 +35,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.NO_PROCESS: "no such process, a zombie, a kernel thread",
     ExitCode.NOT_PERMITTED: "not permitted: other user, setuid, traced, Yama, undumpable",
     ExitCode.INCOMPLETE: "dumped, but threads or pages are missing (they are listed)",
-    ExitCode.NO_SPACE: "no space left for the core",
+    ExitCode.NO_SPACE: "no space left for the core, or less than --min-free would be",
     ExitCode.TARGET_GONE: "the process exited or called execve during the dump",
     ExitCode.DEADLINE: "a deadline passed, nothing was written",
     ExitCode.PAUSE: "the process would stand still for longer than --max-pause allows",

@@ -18,6 +18,7 @@ OOM_ADJ = click.IntRange(-17, 15)
 _FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([KMGT]?)(?:i?B)?", re.ASCII)
 _MAX = 2**64 - 1
+_PERCENTAGE = re.compile(r"[1-9][0-9]?%", re.ASCII)
 _SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(s|ms|us)?", re.ASCII)
 
@@ -56,6 +57,16 @@ def limit(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 def core_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """A positive number of bytes, or `unlimited`, which is none."""
     return None if value == "unlimited" else size(ctx, param, value)
+
+
+def min_free(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | str | None:
+    """A positive number of bytes, or a percentage, which stays text."""
+    if value is None or _PERCENTAGE.fullmatch(value):
+        return value
+    parsed = parse_number(value)
+    if not parsed:
+        raise click.BadParameter(f"{value!r} is not a size like 1GiB or a percentage like 10%")
+    return parsed
 
 
 def notes(

@@ -93,6 +93,10 @@ Examples:
     help="Stop where the kernel would with this limit (ulimit -c), which counts no holes.",
 )  # fmt: skip
 @click.option(
+    "--min-free", callback=units.min_free, metavar="BYTES|PERCENT%",
+    help="Give up rather than leave less of the file system free (1GiB, 10%).",
+)  # fmt: skip
+@click.option(
     "--note", "notes", callback=units.notes, metavar="OWNER:TYPE:FILE", multiple=True,
     help="Add a note with a file's content behind those of the kernel, as example.org:1:build.txt.",
 )  # fmt: skip
@@ -292,6 +296,7 @@ def _dump_one(job: Job, options: dict[str, Any], report: Any) -> coresnap.DumpRe
         max_size=options["max_size"],
         keep=options["keep"],
         core_limit=options["core_limit"],
+        min_free=options["min_free"],
         notes=options["notes"],
         compression=options["compress"][0],
         level=options["compress"][1],
