@@ -411,6 +411,12 @@ struct coresnap_estimate {
 	uint64_t copy_ns;     /* what copying a MiB of it takes, measured now; 0: unknown */
 	struct coresnap_region_size regions[CORESNAP_MAX_REGIONS]; /* by enum coresnap_region */
 	struct coresnap_pause pauses[CORESNAP_MAX_METHODS];        /* by enum coresnap_method */
+	/* What PRECOPY writes besides the core to a file without a name, which is there as long as the
+	 * dump: in the directory of a core that goes to a path (of a file system that can make holes),
+	 * and in /var/tmp for one that goes to a descriptor. 0: it copies into memory, or to where the
+	 * core will have it. */
+	uint64_t beside_path;
+	uint64_t beside_fd;
 };
 
 /**
@@ -419,7 +425,8 @@ struct coresnap_estimate {
  * The process is looked at through /proc, by which it may be held up for a moment when it maps memory,
  * and is not stopped. Whether a method would work is what coresnap_check() tells.
  *
- * @param options may be NULL; its filter, stage_budget, stop_timeout_ns and CORESNAP_UNDUMPABLE count.
+ * @param options may be NULL; its filter, stage_budget, stop_timeout_ns and CORESNAP_UNDUMPABLE count,
+ *        and for beside_path compression, max_size and core_limit.
  * @param estimate with size set to sizeof(struct coresnap_estimate); filled on success.
  * @param error may be NULL.
  * @return CORESNAP_OK, or an enum coresnap_code. Not in signal handlers.

@@ -138,3 +138,24 @@ bool estimate_prefers_fork(const struct coresnap_estimate *estimate, uint64_t le
 	return estimate_copy_ns(estimate, left) >
 	       estimate_parts(estimate, CORESNAP_METHOD_FORK).memory_ns;
 }
+
+// Less is copied twice before it matters, and its core has no holes that the kernel's has not.
+bool estimate_takes_places(const struct coresnap_estimate *estimate,
+			   const struct coresnap_options *options)
+{
+	return estimate->kept >= LARGE && !options->compression && !options->max_size &&
+	       !options->core_limit;
+}
+
+// Half of the budget is for what the pause copies. A file of a disk costs as much time as the core
+// itself.
+bool estimate_fits_memory(const struct coresnap_estimate *estimate)
+{
+	return estimate->kept <= estimate->budget / 2;
+}
+
+void estimate_disks(struct coresnap_estimate *estimate, const struct coresnap_options *options)
+{
+	estimate->beside_fd = estimate_fits_memory(estimate) ? 0 : estimate->kept;
+	estimate->beside_path = estimate_takes_places(estimate, options) ? 0 : estimate->beside_fd;
+}

@@ -38,6 +38,16 @@ bool estimate_prefers_precopy(const struct coresnap_estimate *estimate);
 // Is a fork shorter than copying so many bytes, which are left of a copy ahead?
 bool estimate_prefers_fork(const struct coresnap_estimate *estimate, uint64_t left);
 
+// Is the first copy ahead made where the core will have it, if the core's file can take it?
+bool estimate_takes_places(const struct coresnap_estimate *estimate,
+			   const struct coresnap_options *options);
+
+// Is there memory for a copy ahead?
+bool estimate_fits_memory(const struct coresnap_estimate *estimate);
+
+// Fills what a copy ahead takes of disks besides the core.
+void estimate_disks(struct coresnap_estimate *estimate, const struct coresnap_options *options);
+
 // What copying so many bytes takes.
 uint64_t estimate_copy_ns(const struct coresnap_estimate *estimate, uint64_t bytes);
 

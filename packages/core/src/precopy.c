@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "cleanup.h"
+#include "estimate.h"
 #include "gentle.h"
 #include "job.h"
 #include "note.h"
@@ -14,9 +15,7 @@
 
 #define PIECE (1u << 20)
 
-// Less is copied twice before it matters, and its core has no holes that the kernel's has not. Of more
-// than the other they are too large for some file systems.
-#define IN_PLACES      ((uint64_t)64 << 20)
+// Of more the holes between segments are too large for some file systems.
 #define MOST_IN_PLACES ((uint64_t)1 << 40)
 
 // Copied in about a tenth of the time that the stop itself takes.
@@ -432,8 +431,8 @@ static bool in_places(struct job *job)
 	const struct coresnap_options *const options = &job->options;
 	const uint64_t kept = job->estimate.kept;
 
-	return kept >= IN_PLACES && sink_takes_places(&job->sink) && !options->max_size &&
-	       !options->core_limit && foresee(job) &&
+	return estimate_takes_places(&job->estimate, options) &&
+	       sink_takes_places(&job->sink) && foresee(job) &&
 	       spool_open_core(&job->precopy.spool, &job->sink, kept);
 }
 
@@ -447,10 +446,8 @@ static int open_spool(struct job *job, struct coresnap_error *err)
 		precopy->spool.size = precopy->places.end;
 		return 0;
 	}
-	// Half of the budget is for what the pause copies. A file of a disk costs as much time as the
-	// core itself.
 	precopy->in_memory = job->sink.kind != CORESNAP_TO_MEMORY &&
-			     job->estimate.kept <= job->estimate.budget / 2;
+			     estimate_fits_memory(&job->estimate);
 	return spool_open(&precopy->spool, &job->sink, job->estimate.kept,
 			  precopy->in_memory || job->sink.kind == CORESNAP_TO_MEMORY, err);
 }

@@ -150,6 +150,7 @@ static int survey(struct target *target, const struct coresnap_options *options,
 	estimate_pauses(estimate,
 			(options->stop_timeout_ns ? options->stop_timeout_ns : STOP_TIMEOUT_NS) /
 				FREEZE_GRACE_PART);
+	estimate_disks(estimate, options);
 	return 0;
 }
 

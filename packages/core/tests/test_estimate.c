@@ -17,6 +17,34 @@ static struct coresnap_estimate process(unsigned int threads, uint64_t size)
 	return estimate;
 }
 
+static void check_disks(uint64_t size, struct coresnap_options options, uint64_t path, uint64_t fd)
+{
+	struct coresnap_estimate estimate = process(1, size * MIB);
+
+	estimate.budget = 32 * MIB;
+	estimate_disks(&estimate, &options);
+	CHECK_EQ(estimate.beside_path, path * MIB);
+	CHECK_EQ(estimate.beside_fd, fd * MIB);
+}
+
+static void test_what_precopy_takes_of_disks(void)
+{
+	const struct coresnap_options usual = { .size = sizeof(usual) };
+	struct coresnap_options options = usual;
+
+	check_disks(16, usual, 0, 0); // memory
+	check_disks(17, usual, 17, 17);
+	check_disks(64, usual, 0, 64); // the core's own file
+	options.compression = CORESNAP_COMPRESS_LZ4;
+	check_disks(64, options, 64, 64);
+	options = usual;
+	options.max_size = 1000 * MIB;
+	check_disks(64, options, 64, 64);
+	options = usual;
+	options.core_limit = 1000 * MIB;
+	check_disks(64, options, 64, 64);
+}
+
 static uint64_t expected(struct coresnap_estimate estimate, int method)
 {
 	estimate_pauses(&estimate, 1000000000);
@@ -183,6 +211,7 @@ static void test_regions(void)
 
 static const struct check_case cases[] = {
 	CASE(test_covers_what_was_measured),
+	CASE(test_what_precopy_takes_of_disks),
 	CASE(test_grows_with_what_a_pause_depends_on),
 	CASE(test_huge_pages_are_faster),
 	CASE(test_what_was_measured_counts),

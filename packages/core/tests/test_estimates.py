@@ -56,6 +56,8 @@ def test_the_bytes_are_those_of_the_core(subject: int) -> None:
     assert 32 * MIB <= regions[Region.SHARED].kept <= found.unforkable < 33 * MIB
     assert regions[Region.STACK].mappings >= 4
     assert sum(size.kept for size in regions.values()) == found.kept
+    little = coresnap.estimate(subject, stage_budget=MIB)
+    assert (little.beside_path, little.beside_fd) == (0, little.kept)
     result = coresnap.dump(subject, None, method="stop")
     assert result.memory is not None
     result.memory.close()

@@ -299,6 +299,8 @@ def estimate(pid: int, options: Options) -> Estimate:
         forked=c_estimate.forked,
         budget=c_estimate.budget,
         copy_ns=c_estimate.copy_ns,
+        beside_path=c_estimate.beside_path,
+        beside_fd=c_estimate.beside_fd,
         regions={
             region: _region_size(c_estimate.regions[number]) for region, number in REGIONS.items()
         },

@@ -84,6 +84,11 @@ class Estimate:
     """Of memory that stop would take; what exceeds it is written while the process stands still."""
     copy_ns: int
     """What copying a MiB of it takes, measured now; 0 if that is not known."""
+    beside_path: int
+    """Besides the core, for the time of a dump by precopy, in the directory of a core that goes to
+    a path; 0 if it copies into memory, or to where the core will have it."""
+    beside_fd: int
+    """The same in ``/var/tmp``, for a core that goes to a descriptor."""
     regions: Mapping[Region, RegionSize]
     pauses: Mapping[Method, Pause]
 

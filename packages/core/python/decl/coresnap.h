@@ -227,6 +227,8 @@ struct coresnap_estimate {
 	uint64_t copy_ns;
 	struct coresnap_region_size regions[...];
 	struct coresnap_pause pauses[...];
+	uint64_t beside_path;
+	uint64_t beside_fd;
 	...;
 };
 
