@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import coresnap
-from coresnap_cli.commands.estimate import pauses, regions
+from coresnap_cli.commands.estimate import disk_needs, disks, pauses, regions
 from coresnap_cli.exit_codes import ExitCode
 from coresnap_cli.main import run
 
@@ -30,6 +32,8 @@ def test_in_json(capsys: pytest.CaptureFixture[str], pid: str) -> None:
     assert set(found["regions"]) == {region.value for region in coresnap.Region}
     assert set(found["pauses"]) == {"precopy", "fork", "stop"}
     assert found["pauses"]["stop"]["expected_ns"] > 0
+    (core,) = found["disk"]
+    assert (core["what"], core["needed"], core["directory"]) == ("core", found["kept"], ".")
     assert run(["estimate", pid, "--json", "--filter", "0"]) == 0
     assert json.loads(capsys.readouterr().out)["kept"] < found["kept"]
 
@@ -38,7 +42,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str], pid: str) -> None:
     assert run(["estimate", pid]) == 0
     said = capsys.readouterr()
     assert said.err == ""
-    memory, methods = said.out.split("\n\n")
+    memory, methods, disk = said.out.split("\n\n")
     rows = [line.split() for line in memory.splitlines()]
     assert rows[0] == ["REGION", "MAPPINGS", "MAPPED", "RESIDENT", "IN", "THE", "CORE"]
     # Whether it has a heap yet only the moment knows.
@@ -48,6 +52,30 @@ def test_for_people(capsys: pytest.CaptureFixture[str], pid: str) -> None:
     first = [line.split()[0] for line in methods.splitlines()]
     assert first[0] == "METHOD" and set(first[1:]) == {"precopy", "fork", "stop"}
     assert methods.count(" * ") == 1
+    head, core = [line.split() for line in disk.splitlines()]
+    assert head == ["DISK", "NEEDED", "FREE", "DIRECTORY"]
+    assert (core[0], core[-1]) == ("core", ".")
+    assert core[1:3] == rows[-1][-2:]
+
+
+def test_the_disk_is_that_of_the_output(
+    capsys: pytest.CaptureFixture[str], pid: str, tmp_path: Path
+) -> None:
+    def disk(output: object) -> list[dict[str, object]]:
+        assert run(["estimate", pid, "--json", "-o", str(output)]) == 0
+        found: list[dict[str, object]] = json.loads(capsys.readouterr().out)["disk"]
+        return found
+
+    for output in (tmp_path, tmp_path / "core"):
+        (core,) = disk(output)
+        assert core["directory"] == str(tmp_path)
+        room = os.statvfs(tmp_path)
+        assert core["free"] is None or 0 <= int(str(core["free"])) <= room.f_blocks * room.f_frsize
+    assert disk("-") == []
+    (core,) = disk(tmp_path / "missing" / "core")
+    assert core["free"] is None
+    assert run(["estimate", pid, "-o", str(tmp_path / "missing" / "core")]) == 0
+    assert "unknown  " in capsys.readouterr().out
 
 
 def test_the_tables() -> None:
@@ -59,7 +87,7 @@ def test_the_tables() -> None:
     )  # fmt: skip
     found = coresnap.Estimate(
         pid=1, method=coresnap.Method.FORK, threads=1, stuck=0, kept=1 << 20, unforkable=0, huge=0,
-        forked=0, budget=0, copy_ns=0,
+        forked=0, budget=0, copy_ns=0, beside_path=1 << 20, beside_fd=3 << 20,
         regions={coresnap.Region.HEAP: size, coresnap.Region.HUGETLB: none},
         pauses={coresnap.Method.FORK: pause, coresnap.Method.STOP: pause},
     )  # fmt: skip
@@ -73,6 +101,15 @@ def test_the_tables() -> None:
         "fork *  2.50 ms  1.00 ms  300 ms  this and that",
         "stop    2.50 ms  1.00 ms  300 ms  this and that",
     ]
+
+    nowhere = Path("/nonexistent")
+    assert disks(disk_needs(found, nowhere / "core")).lines() == [
+        "DISK      NEEDED     FREE  DIRECTORY",
+        "core     1.0 MiB  unknown  /nonexistent",
+        "precopy  1.0 MiB  unknown  /nonexistent",
+    ]
+    (need,) = disk_needs(found, Path("-"))
+    assert (need.what, need.needed, need.directory) == ("precopy", 3 << 20, Path("/var/tmp"))
 
 
 def test_errors_have_their_codes(capsys: pytest.CaptureFixture[str]) -> None:

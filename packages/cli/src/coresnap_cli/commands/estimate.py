@@ -1,21 +1,59 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""`coresnap estimate`: how large a core would be, and how long the process would stand still."""
+"""`coresnap estimate`: how large a core would be, and how long the process would stand still.
+
+Also what of which file system it would take.
+"""
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
 import coresnap
-from coresnap_cli import processes, talk, units
+from coresnap_cli import paths, processes, talk, units
+from coresnap_cli.escape import printable
 from coresnap_cli.tables import Table
+
+# Of the library, for a core that goes to a descriptor.
+_TEMPORARY = Path("/var/tmp")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What of a disk a dump would take: bytes of the file system of a directory."""
+
+    what: str
+    needed: int
+    directory: Path
+
+    @property
+    def free(self) -> int | None:
+        """What any user may have of it; None if it does not tell."""
+        try:
+            found = os.statvfs(self.directory)
+        except (OSError, ValueError):
+            return None
+        return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields for --json."""
+        return {
+            "what": self.what,
+            "needed": self.needed,
+            "free": self.free,
+            "directory": printable(os.fsencode(self.directory)),
+        }
 
 
 @click.command(
     epilog="""\b
 Examples:
   coresnap estimate 4242
+  coresnap estimate 4242 -o /var/crash      what is free there
   coresnap estimate 4242 --json | jq .pauses.fork.expected_ns
 """
 )
@@ -28,11 +66,16 @@ Examples:
     "--stage-budget", callback=units.size, metavar="BYTES",
     help="As with so much memory for the method stop.  [default: 1/8 of what is available]",
 )  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH|-",
+    help="As for a core that goes there.  [default: the current directory]",
+)  # fmt: skip
 @click.option("--undumpable", is_flag=True, help="Also of what the kernel would not dump.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def estimate(
-    text: str, filter_: int | None, stage_budget: int | None, undumpable: bool, as_json: bool
-) -> None:
+    text: str, filter_: int | None, stage_budget: int | None, output: Path | None,
+    undumpable: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Say how large a core of the process would be, and how long it would stand still for it.
 
     The process is looked at, and not stopped. Whether it could be dumped is what doctor says.
@@ -40,12 +83,17 @@ def estimate(
     found = coresnap.estimate(
         processes.parse_pid(text), filter=filter_, stage_budget=stage_budget, undumpable=undumpable
     )
+    needs = disk_needs(found, output)
     if as_json:
-        talk.show_json("estimate", found.as_dict())
+        disk = [need.as_dict() for need in needs]
+        talk.show_json("estimate", {**found.as_dict(), "disk": disk})
         return
     regions(found).show()
     print()
     pauses(found).show()
+    if needs:
+        print()
+        disks(needs).show()
 
 
 def regions(found: coresnap.Estimate) -> Table:
@@ -76,4 +124,29 @@ def pauses(found: coresnap.Estimate) -> Table:
         star = " *" if method is found.method else ""
         times = map(talk.milliseconds, (pause.expected_ns, pause.least_ns, pause.most_ns))
         table.add(f"{method}{star}", *times, pause.basis)
+    return table
+
+
+def disk_needs(found: coresnap.Estimate, output: Path | None) -> list[Need]:
+    """What a dump would take of disks, and what precopy would besides."""
+    if str(output) == "-":
+        needs = [Need("precopy", found.beside_fd, _TEMPORARY)]
+    else:
+        place = _directory(output)
+        needs = [Need("core", found.kept, place), Need("precopy", found.beside_path, place)]
+    return [need for need in needs if need.needed]
+
+
+def _directory(output: Path | None) -> Path:
+    if output is None:
+        return Path()
+    return output if paths.is_directory(output) else output.parent
+
+
+def disks(needs: list[Need]) -> Table:
+    """A row for each."""
+    table = Table("DISK", "NEEDED", "FREE", "DIRECTORY", right=("NEEDED", "FREE"))
+    for need in needs:
+        free = "unknown" if need.free is None else talk.size(need.free)
+        table.add(need.what, talk.size(need.needed), free, printable(os.fsencode(need.directory)))
     return table
