@@ -93,7 +93,8 @@ static int copy_stretches(struct job *job, const struct mapping *m)
 		const bool watched = track_stretch(track, part.start, m->end, &part.end);
 
 		part.dump_size = part.end - part.start;
-		ret = watched ? track_look(track, part.start, part.end, add_news, &pass) :
+		ret = watched ? track_look(track, part.start, part.end, mapping_has_file(m),
+					   add_news, &pass) :
 				copy_all(job, &part);
 	}
 	return ret;

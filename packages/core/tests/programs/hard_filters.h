@@ -3,6 +3,7 @@
 #ifndef HARD_FILTERS_H
 #define HARD_FILTERS_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
