@@ -26,7 +26,7 @@ import coresnap
 from coresnap import Core, Method
 from coresnap.diff import diff
 from coresnap.errors import Code
-from lab.longform import PRECOPIES
+from lab.longform import FULL, PRECOPIES
 from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
@@ -213,7 +213,8 @@ def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> No
     layout = subject.ask("layout")
     before = living.footprint(subject.pid)
     seen = set()
-    for _ in range(PRECOPIES if idle == "x" else PRECOPIES // 5):
+    many = idle == "x" and (FULL or width is Width.NATIVE)
+    for _ in range(PRECOPIES if many else PRECOPIES // 5):
         said = dump(subject, tmp_path / "core")
         assert said["method"] == "precopy"
         with Core(tmp_path / "core") as core:

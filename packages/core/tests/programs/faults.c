@@ -9,7 +9,7 @@
 //   after    ... after it
 //   caller   kill the process that called the library, before the call
 //   SIGINT, SIGTERM, SIGPIPE   send it that signal, before the call
-//   ERRNO    a number: let the call fail with it, unmade
+//   ERRNO    a number: let the call fail with it, unmade; but for futex(2), which cannot fail to wake others
 //
 // To the file CORESNAP_FAULT_TOLD it writes at the end the name of the call, or how many there were, and
 // "twice" if a descriptor was closed that was none.
@@ -117,7 +117,7 @@ long coresnap_fault_point(long nr, long a, long b, long c, long d, long e, long 
 
 	if (now)
 		hit = nr;
-	if (now && what == FAIL)
+	if (now && what == FAIL && nr != SYS_futex)
 		return -error;
 	if (now && what == BEFORE)
 		send_now(me, SIGKILL);
