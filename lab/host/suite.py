@@ -53,6 +53,7 @@ _START = """
 busybox ip link set lo up
 mkdir -p /dev/shm
 mount -t tmpfs shm /dev/shm
+mount -t tmpfs spool /var/tmp
 ln -s /proc/self/fd /dev/fd
 mount -t cgroup2 cgroup /sys/fs/cgroup
 mkdir -p /run/freezer
@@ -125,7 +126,14 @@ def count_passed(junit: Path) -> int:
     return sum(not {"failure", "error", "skipped"} & {part.tag for part in case} for case in cases)
 
 
-def run(architecture: str, tests: Sequence[str], junit: Path, *, kernel: str = STOCK) -> Outcome:
+def run(
+    architecture: str,
+    tests: Sequence[str],
+    junit: Path,
+    *,
+    kernel: str = STOCK,
+    memory: int = MEMORY,
+) -> Outcome:
     """Run tests, named from the suite's directory on, in a fresh guest; its JUnit file is fetched.
 
     Among the tests may be options of pytest.
@@ -141,7 +149,7 @@ def run(architecture: str, tests: Sequence[str], junit: Path, *, kernel: str = S
     chosen = [str(TESTS / name) if name.startswith("test_") else name for name in tests]
     with (
         tempfile.TemporaryDirectory() as made,
-        guests.fresh(Guest(architecture=architecture, kernel=kernel), memory=MEMORY) as vm,
+        guests.fresh(Guest(architecture=architecture, kernel=kernel), memory=memory) as vm,
     ):
         _copy_checkout(Path(made))
         vm.put_tree(str(CHECKOUT), Path(made))

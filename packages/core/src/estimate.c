@@ -147,11 +147,11 @@ bool estimate_takes_places(const struct coresnap_estimate *estimate,
 	       !options->core_limit;
 }
 
-// Half of the budget is for what the pause copies. A file of a disk costs as much time as the core
-// itself.
+// Half of the budget is for what the pause copies. More memory than that of a small program's shall the
+// dumper not need, though a file of a disk costs as much time as the core itself.
 bool estimate_fits_memory(const struct coresnap_estimate *estimate)
 {
-	return estimate->kept <= estimate->budget / 2;
+	return estimate->kept < LARGE && estimate->kept <= estimate->budget / 2;
 }
 
 void estimate_disks(struct coresnap_estimate *estimate, const struct coresnap_options *options)

@@ -111,7 +111,6 @@ int track_dirty_open(struct track *track, struct coresnap_error *err)
 
 	if (n < 0) {
 		close_once(&track->clear_refs);
-		track->clear_refs = -1;
 		return fail_clear(track->target, (int)n, err);
 	}
 	track->kind = TRACK_SOFT_DIRTY;

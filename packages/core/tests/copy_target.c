@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 // A program that would notice if something were injected into it.
 //
-// copy_target KIND THREADS [coroutines]: every thread makes one kind of system call over and over, or computes,
+// copy_target KIND THREADS [coroutines|large]: every thread makes one kind of system call over and over, or computes,
 // and checks each result. The main thread writes a dot to standard output after each round. SIGUSR2
 // ends it: exit status 0, or 1 with the first complaint on standard error. Each round is stamped in shared
 // memory, where the program would see that of a copy of it. With coroutines each thread is
@@ -25,7 +25,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { ROUND_NS = 10000000, MAX_THREADS = 64, COROUTINE = 131072, CANARY = 65536 };
+enum { ROUND_NS = 10000000, MAX_THREADS = 64, COROUTINE = 131072, CANARY = 65536, LARGE = 66 << 20 };
 
 #ifndef LATE_NS
 #define LATE_NS 20000000000 // a machine under load is late; a call that hangs is later
@@ -35,6 +35,7 @@ static volatile sig_atomic_t ending, children;
 static _Thread_local volatile sig_atomic_t alarms;
 static pid_t self;
 static volatile pid_t *stamp; // shared with every copy: of one that did a round
+static void *volatile large;
 static char complaint[256];
 static pthread_mutex_t complaint_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -253,7 +254,8 @@ int main(int argc, char **argv)
 {
 	static const int signals[] = { SIGCHLD, SIGALRM, SIGUSR2 };
 	const int n_threads = argc > 2 ? atoi(argv[2]) : 0;
-	void *(*const run)(void *) = argc > 3 ? work_on_coroutine : work;
+	const char *const how = argc > 3 ? argv[3] : "";
+	void *(*const run)(void *) = strcmp(how, "coroutines") == 0 ? work_on_coroutine : work;
 	pthread_t threads[MAX_THREADS];
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
@@ -261,6 +263,8 @@ int main(int argc, char **argv)
 			kind = &kinds[i];
 	if (!kind || n_threads < 1 || n_threads > MAX_THREADS)
 		return 2;
+	if (strcmp(how, "large") == 0)
+		memset(large = malloc(LARGE), 1, LARGE);
 	self = getpid();
 	stamp = mmap(NULL, sizeof(*stamp), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		     0);

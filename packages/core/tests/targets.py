@@ -145,9 +145,9 @@ def starter() -> Iterator[Start]:
         width: Width = Width.NATIVE,
         threads: int = THREADS,
         before: Callable[[], None] | None = None,
-        coroutines: bool = False,
+        how: str = "",
     ) -> Target:
-        more = ["coroutines"] * coroutines
+        more = [how] if how else []
         target = Target(living.program("copy_target", width), kind, threads, before, more)
         started.append(target)
         return target

@@ -171,7 +171,7 @@ def test_killed_where_no_thread_is_on_a_stack_of_its_own(
     width: Width, kind: str, start: Start
 ) -> None:
     """The frame is at the far end of the main stack; what one leaves there the next takes away."""
-    target = start(kind, width=width, coroutines=True)
+    target = start(kind, width=width, how="coroutines")
     assert target.far_end() == bytes(targets.FAR_END)
     kill_at(range(1, 1000), target, kind, width=Width.NATIVE, ending=False)
     assert target.far_end() == bytes(targets.FAR_END)

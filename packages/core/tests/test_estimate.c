@@ -17,11 +17,12 @@ static struct coresnap_estimate process(unsigned int threads, uint64_t size)
 	return estimate;
 }
 
-static void check_disks(uint64_t size, struct coresnap_options options, uint64_t path, uint64_t fd)
+static void check_disks(uint64_t size, struct coresnap_options options, uint64_t path, uint64_t fd,
+			uint64_t budget)
 {
 	struct coresnap_estimate estimate = process(1, size * MIB);
 
-	estimate.budget = 32 * MIB;
+	estimate.budget = budget * MIB;
 	estimate_disks(&estimate, &options);
 	CHECK_EQ(estimate.beside_path, path * MIB);
 	CHECK_EQ(estimate.beside_fd, fd * MIB);
@@ -32,17 +33,18 @@ static void test_what_precopy_takes_of_disks(void)
 	const struct coresnap_options usual = { .size = sizeof(usual) };
 	struct coresnap_options options = usual;
 
-	check_disks(16, usual, 0, 0); // memory
-	check_disks(17, usual, 17, 17);
-	check_disks(64, usual, 0, 64); // the core's own file
+	check_disks(16, usual, 0, 0, 32); // memory
+	check_disks(17, usual, 17, 17, 32);
+	check_disks(63, usual, 0, 0, 1024);
+	check_disks(64, usual, 0, 64, 1024); // the core's own file
 	options.compression = CORESNAP_COMPRESS_LZ4;
-	check_disks(64, options, 64, 64);
+	check_disks(64, options, 64, 64, 32);
 	options = usual;
 	options.max_size = 1000 * MIB;
-	check_disks(64, options, 64, 64);
+	check_disks(64, options, 64, 64, 32);
 	options = usual;
 	options.core_limit = 1000 * MIB;
-	check_disks(64, options, 64, 64);
+	check_disks(64, options, 64, 64, 32);
 }
 
 static uint64_t expected(struct coresnap_estimate estimate, int method)

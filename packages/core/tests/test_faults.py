@@ -242,16 +242,23 @@ def test_a_program_of_one_thread_runs_on(
 
 
 @pytest.mark.parametrize("what", ["before", "after", "caller", "ENOMEM", "EIO", "SIGTERM"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("way", ["compressed", "gentle", "pipe"])
+@pytest.mark.parametrize(
+    ("way", "method"),
+    [
+        *((way, method) for way in ("compressed", "gentle", "pipe") for method in METHODS),
+        *(("large", method) for method in METHODS if method == "precopy"),
+    ],
+)
 def test_no_way_of_writing_makes_a_fault_worse(
     way: str, method: str, what: str, start: Start, to: Path
 ) -> None:
-    target = start("pause")
+    """Precopy writes what is large to its place in the core's file."""
+    target = start("pause", how="large" if way == "large" else "")
     options = {
         "compressed": ("--compress", "gzip"),
         "gentle": ("--nice", "5", "--io-prio", "6"),
         "pipe": (),
+        "large": (),
     }
     dumps = Dumps(target=target, method=method, to=to, options=options[way], by_pipe=way == "pipe")
     expect_no_harm(dumps, what, cell=list(options).index(way))

@@ -42,6 +42,8 @@ first letters."""
 KEPT = 64 << 20
 """Less than what idle writers keep."""
 STAGE_BUDGET = 96 << 20
+# Of soft-dirty bits there is one pass, after which all may be written before the stop.
+AMPLE = ("--stage-budget", str(512 << 20))
 """Less than twice that, and much more than what a pause of them copies."""
 Start = Callable[..., Subject]
 
@@ -215,7 +217,7 @@ def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> No
     seen = set()
     many = idle == "x" and (FULL or width is Width.NATIVE)
     for _ in range(PRECOPIES if many else PRECOPIES // 5):
-        said = dump(subject, tmp_path / "core")
+        said = dump(subject, tmp_path / "core", "precopy", *AMPLE)
         assert said["method"] == "precopy"
         with Core(tmp_path / "core") as core:
             seen |= expect_one_instant(Memory(core, layout, width))
@@ -302,7 +304,7 @@ def test_never_torn_in_a_pipe(start: Start, tmp_path: Path) -> None:
     subject = start("x")
     layout = subject.ask("layout")
     for _ in range(PRECOPIES // 5):
-        options = ("-m", "precopy", "-q", "-o", "-")
+        options = ("-m", "precopy", "-q", *AMPLE, "-o", "-")
         argv = [str(living.tool()), *options, str(subject.pid)]
         with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -333,7 +335,7 @@ def transferred(calls: str, call: str, fd: str) -> int:
 def test_a_file_without_a_name_keeps_what_has_no_place_in_the_output_yet(
     width: Width, where: str, start: Start, tmp_path: Path
 ) -> None:
-    """If it is more than half of the stage budget. What becomes of it is the core of a stop."""
+    """Where there are 64 MiB and more. What becomes of it is the core of a stop."""
     subject = start(NOBODY, width=width)
     path, output, calls = (tmp_path / name for name in ("core", "output", "calls"))
     dump(subject, tmp_path / "stop", "stop")
@@ -440,6 +442,7 @@ def test_auto_takes_it_for_a_large_target(start: Start, tmp_path: Path) -> None:
 
 
 @needs_root
+@pytest.mark.skipif(living.SOFT_DIRTY, reason="soft-dirty bits need no userfaultfd")
 def test_a_target_with_a_userfaultfd_is_left_to_another_method(tmp_path: Path) -> None:
     with Subject(living.program("hostile")) as subject:
         if (said := subject.ask("userfault")) != "ok":
