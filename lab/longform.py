@@ -37,8 +37,9 @@ STEPS_OF_ALL = FULL
 """Is the dumper killed at every step for every kind of call, width and dumper, or for some?"""
 STAMPS = 200 if FULL else 10
 """Copies made while the target writes to shared memory."""
-PRECOPIES = 1000 if FULL else 25
-"""Copies of memory made ahead of a program that writes by laws that no core may break."""
+PRECOPIES = (1000 if FULL else 25) if PATIENCE == 1 else (25 if FULL else 5)
+"""Copies of memory made ahead of a program that writes by laws that no core may break; fewer in a
+guest, where each takes some ten seconds."""
 CALLS = 1000 if FULL else 50
 """Calls of the Python API, after which no descriptor and no thread may be left."""
 DAMAGED = 5000 if FULL else 150

@@ -44,7 +44,7 @@ PATIENCE = 10
 """How many times longer the tests' deadlines are: emulation under load takes so much longer."""
 MEMORY = 1024 if FULL else 384
 """In MiB. A pytest that dumps itself into memory, by a copy of itself, takes its size thrice."""
-DEADLINE = 7200.0 if FULL else 900.0
+DEADLINE = 14400.0 if FULL else 900.0
 """Seconds for one run of pytest."""
 
 # What is up, mounted or linked on most systems, and tests expect: control groups of version 2, and

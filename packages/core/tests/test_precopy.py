@@ -214,15 +214,19 @@ def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> No
     subject = start(idle, width=width)
     layout = subject.ask("layout")
     before = living.footprint(subject.pid)
-    seen = set()
+    seen: set[str] = set()
+    expected = {name for name in JOURNALS if name[0] not in idle}
     many = idle == "x" and (FULL or width is Width.NATIVE)
-    for _ in range(PRECOPIES if many else PRECOPIES // 5):
+    wanted, dumps = PRECOPIES if many else PRECOPIES // 5, 0
+    # Some areas are on their way now and then, and cannot be looked at.
+    while dumps < wanted or (seen != expected and dumps < 10 * wanted):
+        dumps += 1
         said = dump(subject, tmp_path / "core", "precopy", *AMPLE)
         assert said["method"] == "precopy"
         with Core(tmp_path / "core") as core:
             seen |= expect_one_instant(Memory(core, layout, width))
     assert subject.ask("ping") == "pong"
-    assert seen == {name for name in JOURNALS if name[0] not in idle}
+    assert seen == expected
     if "p" in idle:
         living.until_undisturbed(subject, before)
 
