@@ -13,7 +13,7 @@
 #include "step.h"
 
 #define END_NS  2000000000u
-#define REAP_NS 500000000u
+#define REAP_NS 5000000000u // of tries, of which most come too early where the processor is not ours
 
 // Waits until a tracee has ended, making it run on whenever it stops.
 static bool wait_end(pid_t tid, uint64_t deadline)
