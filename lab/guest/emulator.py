@@ -106,14 +106,24 @@ def require(architecture: Architecture) -> str:
 @contextlib.contextmanager
 def private_directory() -> Iterator[Path]:
     """A directory that nobody else can enter; it is locked for as long as it is used."""
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory, lock = _locked_directory()
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH)
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(lock)
+
+
+def _locked_directory() -> tuple[Path, int]:
+    """A new one and its lock; another one if prune() came before the lock."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if os.fstat(lock).st_nlink:
+                return directory, lock
+            os.close(lock)
 
 
 def prune() -> int:

@@ -318,12 +318,23 @@ def test_never_torn_in_a_pipe(start: Start, tmp_path: Path) -> None:
             expect_one_instant(Memory(core, layout, Width.NATIVE))
 
 
+def traced(place: Path, what: str, *more: str) -> list[str]:
+    """The beginning of a command by which strace tells of some calls of it."""
+    # A file for each process: in one of all a call may be told of in two lines.
+    return [living.need("strace"), "-ff", "-e", f"trace={what}", *more, "-o", str(place / "calls")]
+
+
+def calls_in(place: Path) -> str:
+    """What it told."""
+    return "".join(path.read_text() for path in place.glob("calls.*"))
+
+
 def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> None:
     subject = start(NOBODY)
-    strace = (living.need("strace"), "-f", "-e", "trace=pwrite64", "-o", tmp_path / "calls")
+    strace = traced(tmp_path, "pwrite64")
     dump_it = (living.tool(), "-m", "precopy", "-q", "-o", tmp_path / "core", str(subject.pid))
     subprocess.run([*strace, *dump_it], check=True, timeout=DEADLINE)
-    written = sum(map(int, re.findall(r" = (\d+)$", (tmp_path / "calls").read_text(), re.M)))
+    written = sum(map(int, re.findall(r" = (\d+)$", calls_in(tmp_path), re.M)))
     held = (tmp_path / "core").stat().st_blocks * 512
     assert held > 32 << 20
     assert written < held * 1.2
@@ -331,7 +342,7 @@ def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> N
 
 def transferred(calls: str, call: str, fd: str) -> int:
     """Bytes that calls of strace's text moved by one descriptor, whatever threads they are of."""
-    return sum(map(int, re.findall(rf" {call}\({fd},.* = (\d+)$", calls, re.M)))
+    return sum(map(int, re.findall(rf"^{call}\({fd},.* = (\d+)$", calls, re.M)))
 
 
 @pytest.mark.parametrize("where", ["pipe", "descriptor", "compressed"])
@@ -341,11 +352,11 @@ def test_a_file_without_a_name_keeps_what_has_no_place_in_the_output_yet(
 ) -> None:
     """Where there are 64 MiB and more. What becomes of it is the core of a stop."""
     subject = start(NOBODY, width=width)
-    path, output, calls = (tmp_path / name for name in ("core", "output", "calls"))
+    path, output = tmp_path / "core", tmp_path / "output"
     dump(subject, tmp_path / "stop", "stop")
     options = ["-m", "precopy", "--stage-budget", str(STAGE_BUDGET), "-q"]
     options += ["--compress", "zstd", "-o", str(output)] if where == "compressed" else ["-o", "-"]
-    strace = (living.need("strace"), "-f", "-e", "trace=openat,pread64,pwrite64", "-o", calls)
+    strace = traced(tmp_path, "openat,pread64,pwrite64")
     with output.open("wb") if where == "descriptor" else contextlib.nullcontext() as file:
         done = subprocess.run(
             [*strace, living.tool(), *options, str(subject.pid)],
@@ -360,7 +371,7 @@ def test_a_file_without_a_name_keeps_what_has_no_place_in_the_output_yet(
         output.rename(path)
     else:
         path.write_bytes(done.stdout)
-    text = calls.read_text()
+    text = calls_in(tmp_path)
     directory = r'\d+, "\."' if where == "compressed" else r'AT_FDCWD, "/var/tmp"'
     opened = re.search(rf"openat\({directory}, [^)]*O_TMPFILE[^)]*\) = (\d+)$", text, re.M)
     if opened is None:
@@ -378,10 +389,10 @@ def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) 
     """Where the stop finds too much to copy: and what was begun is not undone before the thaw."""
     subject = start(NOBODY)
     before = living.footprint(subject.pid)
-    path, calls = tmp_path / "core", tmp_path / "calls"
+    path = tmp_path / "core"
     dump(subject, path, "stop")
     expected = anonymous(path)
-    strace = (living.need("strace"), "-f", "-e", "trace=ptrace,ftruncate", "-o", calls)
+    strace = traced(tmp_path, "ptrace,ftruncate")
     options = ("-m", "auto", "--stage-budget", "4096", "--json", "-f")
     to = "-" if to_pipe else path
     done = subprocess.run(
@@ -394,7 +405,7 @@ def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) 
         path.write_bytes(done.stdout)
     assert b"do not fit the stage budget" in (done.stderr if to_pipe else done.stdout)
     assert anonymous(path) == expected
-    assert not re.search(r"ftruncate\(\d+, 0\)", calls.read_text())
+    assert not re.search(r"ftruncate\(\d+, 0\)", calls_in(tmp_path))
     living.until_undisturbed(subject, before)
 
 
@@ -406,10 +417,10 @@ def test_what_cannot_be_undone_is_written_over(start: Start, tmp_path: Path) -> 
     dump(subject, path, "stop")
     expected = anonymous(path)
     full = ("-e", "inject=pwrite64:error=ENOSPC:when=20", "-e", "inject=ftruncate:error=EIO:when=1")
-    strace = (living.need("strace"), "-f", "-o", tmp_path / "calls", *full)
+    strace = traced(tmp_path, "pwrite64,ftruncate", *full)
     dump_it = (living.tool(), "-m", "auto", "-q", "-f", "-o", path, str(subject.pid))
     subprocess.run([*strace, *dump_it], check=True, timeout=DEADLINE)
-    assert re.search(r"ftruncate\(\d+, 0\).*INJECTED", (tmp_path / "calls").read_text())
+    assert re.search(r"ftruncate\(\d+, 0\).*INJECTED", calls_in(tmp_path))
     assert anonymous(path) == expected
     living.until_undisturbed(subject, before)
 
