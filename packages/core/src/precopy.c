@@ -200,21 +200,23 @@ static int add_range(void *arg, uint64_t start, uint64_t end, enum track_news ne
 	return 0;
 }
 
-// Private memory that is kept as a whole. The rest is small, or can only be copied in the stop.
+// Private memory that is kept as a whole. The rest is small, or can only be copied in the stop: so can a
+// mapping of a file. A page that it was given back is not told, and if it is written next, the first fault
+// makes a page that counts as unwritten (do_cow_fault() in mm/memory.c keeps the mark), in which the stop
+// may find it.
 static bool trackable(const struct job *job, const struct mapping *m)
 {
 	const uint32_t never = MAPPING_SHARED | MAPPING_HUGETLB | MAPPING_IO | MAPPING_PFN |
 			       MAPPING_TAGGED | MAPPING_READ_SHARED;
 
-	return m->dump_size == m->end - m->start && !(m->flags & never) &&
+	return m->dump_size == m->end - m->start && !(m->flags & never) && !mapping_has_file(m) &&
 	       !arena_owns(&job->arena, m->start, m->end);
 }
 
-// Soft-dirty bits do not tell of a page that was given back to its file; and each page of an area,
-// be it there or not, has to be read.
+// Of soft-dirty bits each page of an area, be it there or not, has to be read.
 static bool bits_suffice(const struct mapping *m)
 {
-	return !mapping_has_file(m) && (m->end - m->start) / 8 <= m->anonymous + (64u << 20);
+	return (m->end - m->start) / 8 <= m->anonymous + (64u << 20);
 }
 
 // Where the watching of a mapping ends. The kernel makes one mapping of two neighbours that are alike,
@@ -271,6 +273,8 @@ static int copy_first(struct pass *pass, struct arena *scratch)
 		struct mapping m = what->ahead.list[i];
 		const struct mapping *const grown = maps_at(&now, m.start);
 
+		if (mapping_has_file(&m) && !(m.flags & MAPPING_SHARED))
+			pass->precopy->unwatched += m.dump_size;
 		if (!grown || grown->start < done || grown->end < m.end ||
 		    !trackable(pass->job, &m))
 			continue;

@@ -11,18 +11,13 @@
 #include "sys.h"
 #include "tags.h"
 
-struct last_pass {
-	struct job *job;
-	const struct mapping *mapping;
-};
-
-static int add_pause(struct job *job, uint64_t start, uint64_t end, bool certain)
+static int add_pause(struct job *job, uint64_t start, uint64_t end)
 {
 	struct mem *const mem = &job->mem;
 
 	if (arena_grow(mem->arena, &mem->list, &mem->cap, mem->n + 1, sizeof(*mem->list)) < 0)
 		return -ENOMEM;
-	mem->list[mem->n++] = (struct extent){ .start = start, .end = end, .certain = certain };
+	mem->list[mem->n++] = (struct extent){ .start = start, .end = end, .certain = true };
 	return 0;
 }
 
@@ -35,13 +30,7 @@ static int add_hole(struct job *job, uint64_t start, uint64_t end)
 
 static int add_news(void *arg, uint64_t start, uint64_t end, enum track_news news)
 {
-	const struct last_pass *const pass = arg;
-
-	if (news == TRACK_BYTES)
-		return add_pause(pass->job, start, end, true);
-	// A page that a private mapping of a file has given back, or never had, is the file's.
-	return mapping_has_file(pass->mapping) ? add_pause(pass->job, start, end, false) :
-						 add_hole(pass->job, start, end);
+	return news == TRACK_BYTES ? add_pause(arg, start, end) : add_hole(arg, start, end);
 }
 
 // Would more of it be kept if one page of it were written? It had none when smaps was read, a moment
@@ -85,7 +74,6 @@ static int copy_all(struct job *job, const struct mapping *m)
 static int copy_stretches(struct job *job, const struct mapping *m)
 {
 	const struct track *const track = &job->precopy.track;
-	struct last_pass pass = { .job = job, .mapping = m };
 	struct mapping part = *m;
 	int ret = 0;
 
@@ -93,8 +81,7 @@ static int copy_stretches(struct job *job, const struct mapping *m)
 		const bool watched = track_stretch(track, part.start, m->end, &part.end);
 
 		part.dump_size = part.end - part.start;
-		ret = watched ? track_look(track, part.start, part.end, mapping_has_file(m),
-					   add_news, &pass) :
+		ret = watched ? track_look(track, part.start, part.end, add_news, job) :
 				copy_all(job, &part);
 	}
 	return ret;

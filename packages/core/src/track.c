@@ -148,10 +148,9 @@ int track_take(struct track *track, uint64_t start, uint64_t end, track_fn news,
 					   track_dirty_take(track, start, end, news, arg);
 }
 
-int track_look(const struct track *track, uint64_t start, uint64_t end, bool of_file, track_fn news,
-	       void *arg)
+int track_look(const struct track *track, uint64_t start, uint64_t end, track_fn news, void *arg)
 {
-	return track->kind == TRACK_UFFD ? track_uffd_look(track, start, end, of_file, news, arg) :
+	return track->kind == TRACK_UFFD ? track_uffd_look(track, start, end, news, arg) :
 					   track_dirty_look(track, start, end, news, arg);
 }
 

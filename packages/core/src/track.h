@@ -88,9 +88,9 @@ void track_lose(struct track *track, uint64_t start, uint64_t end);
 int must_check track_take(struct track *track, uint64_t start, uint64_t end, track_fn news,
 			  void *arg);
 
-// Of a frozen target: tells what has changed since it was taken. @of_file: of a mapping that has one.
-int must_check track_look(const struct track *track, uint64_t start, uint64_t end, bool of_file,
-			  track_fn news, void *arg);
+// Of a frozen target: tells what has changed since it was taken.
+int must_check track_look(const struct track *track, uint64_t start, uint64_t end, track_fn news,
+			  void *arg);
 
 // Stops watching. Idempotent.
 void track_close(struct track *track);

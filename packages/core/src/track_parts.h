@@ -38,7 +38,7 @@ int must_check track_uffd_open(struct track *track, struct coresnap_error *err);
 int must_check track_uffd_watch(struct track *track, uint64_t start, uint64_t end);
 int must_check track_uffd_take(struct track *track, uint64_t start, uint64_t end, track_fn news,
 			       void *arg);
-int must_check track_uffd_look(const struct track *track, uint64_t start, uint64_t end, bool of_file,
+int must_check track_uffd_look(const struct track *track, uint64_t start, uint64_t end,
 			       track_fn news, void *arg);
 void track_uffd_close(struct track *track);
 

@@ -270,7 +270,6 @@ static void want_bytes(const struct track *track, struct pagemap_query *query)
 struct uffd_scan {
 	const struct track *track;
 	struct track_teller teller;
-	pagemap_category_fn tell; // of what is there, by look_at_group()
 	int (*ask)(struct uffd_scan *scan, uint64_t start, uint64_t end); // about one group
 	uint64_t start, end; // of the group so far
 };
@@ -284,14 +283,6 @@ static int tell_bytes(void *arg, uint64_t start, uint64_t end, uint64_t categori
 static int tell_all(void *arg, uint64_t start, uint64_t end, uint64_t categories)
 {
 	return track_tell(arg, start, end, categories & PAGEMAP_WRITTEN);
-}
-
-// What was given back to a file since leaves a mark in the page tables, which counts as swapped and not
-// as written (pagemap_page_category() in fs/proc/task_mmu.c). Reading tells which of both it is.
-static int tell_of_file(void *arg, uint64_t start, uint64_t end, uint64_t categories)
-{
-	return track_tell(arg, start, end,
-			  (categories & PAGEMAP_WRITTEN) || !(categories & PAGEMAP_PRESENT));
 }
 
 static int ask_about_group(struct uffd_scan *scan)
@@ -394,23 +385,22 @@ static int look_at_group(struct uffd_scan *scan, uint64_t start, uint64_t end)
 
 	scan->teller.at = start;
 	want_bytes(scan->track, &query);
-	const int ret = pagemap_ask(scan->track->pagemap, &query, scan->tell, &scan->teller);
+	const int ret = pagemap_ask(scan->track->pagemap, &query, tell_all, &scan->teller);
 
 	return ret < 0 ? ret : track_tell_end(&scan->teller, end);
 }
 
-int track_uffd_look(const struct track *track, uint64_t start, uint64_t end, bool of_file,
-		    track_fn news, void *arg)
+int track_uffd_look(const struct track *track, uint64_t start, uint64_t end, track_fn news,
+		    void *arg)
 {
 	struct uffd_scan scan = {
 		.track = track,
 		.teller = { .news = news, .arg = arg, .at = start, .gaps = true },
-		.tell = of_file ? tell_of_file : tell_all,
 		.ask = look_at_group,
 	};
 
 	// Of a kernel that does not tell of holes, each page is looked at.
-	return track->tells_holes && !of_file ? find_written(&scan, start, end) :
+	return track->tells_holes ? find_written(&scan, start, end) :
 				    look_at_group(&scan, start, end);
 }
 

@@ -36,7 +36,7 @@ static uint64_t address(unsigned int page)
 static int look(void)
 {
 	memset(told, '-', PAGES);
-	return track_look(&track, address(0), address(PAGES), false, tell, NULL);
+	return track_look(&track, address(0), address(PAGES), tell, NULL);
 }
 
 static void write_page(unsigned int page)
@@ -111,30 +111,6 @@ static void by_userfaultfd(void)
 	CHECK_EQ(told[4], '-');
 	CHECK_EQ(look(), 0);
 	CHECK_EQ(told[2], '-');
-	track_close(&track);
-}
-
-// What is given back to a file is not told as written, nor as not there.
-static void given_back_to_a_file(void)
-{
-	if (!track_with(TRACK_UFFD))
-		SKIP(err.what);
-	const int fd = memfd_create("file", MFD_CLOEXEC);
-
-	CHECK_EQ(ftruncate(fd, (off_t)PAGES * PAGE), 0);
-	CHECK(mmap(memory, (size_t)PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
-		   0) == memory);
-	close(fd);
-	for (unsigned int page = 0; page < PAGES; page += 2)
-		write_page(page);
-	take();
-	write_page(2);
-	CHECK_EQ(madvise(memory + 8 * PAGE, PAGE, MADV_DONTNEED), 0);
-	memset(told, '-', PAGES);
-	CHECK_EQ(track_look(&track, address(0), address(PAGES), true, tell, NULL), 0);
-	CHECK_EQ(told[0], '-');
-	CHECK_EQ(told[2], 'b');
-	CHECK(told[8] != '-');
 	track_close(&track);
 }
 
@@ -302,7 +278,6 @@ static void nothing_is_left_behind(void)
 
 static const struct check_case cases[] = {
 	CASE(by_userfaultfd),
-	CASE(given_back_to_a_file),
 	CASE(by_userfaultfd_that_tells_no_holes),
 	CASE(by_soft_dirty_bits),
 	CASE(a_way_that_was_found_leaves_no_error),
