@@ -159,6 +159,34 @@ def filtered(code: bytes) -> Callable[[], None]:
     return install
 
 
+_REMEMBERING = """if 1:
+    import mmap, sys
+    memory = mmap.mmap(-1, int(sys.argv[1]) << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for at in range(0, len(memory), 4096):
+        memory[at] = at >> 12 & 255
+    print("ready", flush=True)
+    for line in sys.stdin:
+        whole = all(memory[at] == at >> 12 & 255 for at in range(0, len(memory), 4096))
+        print("pong" if whole else "damaged", flush=True)
+"""
+
+
+def remembering(mebibytes: int) -> tuple[str, ...]:
+    """A program that has so much memory, and answers each line by whether it is as it was."""
+    return (sys.executable, "-c", _REMEMBERING, str(mebibytes))
+
+
+def traced(place: Path, what: str, *more: str) -> list[str]:
+    """The beginning of a command by which strace tells of some calls of it."""
+    # A file for each process: in one of all a call may be told of in two lines.
+    return [need("strace"), "-ff", "-e", f"trace={what}", *more, "-o", str(place / "calls")]
+
+
+def calls_in(place: Path) -> str:
+    """What it told."""
+    return "".join(path.read_text() for path in place.glob("calls.*"))
+
+
 class Subject:
     """A program that answers each line on its standard input by one line."""
 

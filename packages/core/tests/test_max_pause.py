@@ -23,15 +23,6 @@ Program = subprocess.Popen[str]
 Start = Callable[..., Program]
 RunsOn = Callable[[Program], bool]
 
-LARGE = """if 1:
-    import mmap, sys
-    memory = mmap.mmap(-1, 128 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    for at in range(0, len(memory), 4096):
-        memory[at] = at >> 12 & 255
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(all(memory[at] == at >> 12 & 255 for at in range(0, len(memory), 4096)), flush=True)
-"""
 AMPLE = 600.0
 LEAST = 1e-3
 SHORT = 0.3 * PATIENCE
@@ -40,7 +31,7 @@ SHORT = 0.3 * PATIENCE
 @pytest.fixture
 def large() -> Iterator[Program]:
     """A process of 128 MiB, which knows whether its memory is as it was."""
-    argv = [sys.executable, "-c", LARGE]
+    argv = living.remembering(128)
     with subprocess.Popen(argv, stdin=-1, stdout=-1, text=True, bufsize=1) as program:
         assert program.stdout is not None and program.stdin is not None
         assert program.stdout.readline() == "ready\n"
@@ -58,7 +49,7 @@ def undisturbed(program: Program) -> Iterator[None]:
     )  # fmt: skip
     assert program.stdin is not None and program.stdout is not None
     program.stdin.write("\n")
-    assert program.stdout.readline() == "True\n"
+    assert program.stdout.readline() == "pong\n"
 
 
 @pytest.mark.parametrize("method", ["stop", "fork", "auto"])
@@ -82,12 +73,12 @@ def test_what_would_take_longer_is_not_begun(large: Program, tmp_path: Path, met
 
 @pytest.mark.parametrize("method", [living.METHODS[-1], "auto"])
 def test_nothing_is_copied_ahead_of_it(large: Program, tmp_path: Path, method: str) -> None:
-    strace = (living.need("strace"), "-f", "-e", "trace=ptrace,pwrite64", "-o", tmp_path / "calls")
+    strace = living.traced(tmp_path, "ptrace,pwrite64")
     dump_it = ("-m", method, "--max-pause", "10us", "-o", tmp_path / "core", str(large.pid))
     with undisturbed(large):
         done = subprocess.run([*strace, living.tool(), *dump_it], timeout=DEADLINE, stderr=-1)
     assert done.returncode == Code.PAUSE, done.stderr
-    calls = (tmp_path / "calls").read_text()
+    calls = living.calls_in(tmp_path)
     assert "PTRACE_INTERRUPT" not in calls and "pwrite64" not in calls
     assert not (tmp_path / "core").exists()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +24,6 @@ pytestmark = pytest.mark.host
 
 MIB = 1 << 20
 MORE_THAN_THERE_IS = 1 << 62
-LARGE = """if 1:
-    import mmap, sys
-    memory = mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    for at in range(0, len(memory), 4096):
-        memory[at] = at >> 12 & 255
-    print("ready", flush=True)
-    for line in sys.stdin:
-        whole = all(memory[at] == at >> 12 & 255 for at in range(0, len(memory), 4096))
-        print("pong" if whole else "damaged", flush=True)
-"""
 
 Start = Callable[..., Subject]
 
@@ -57,7 +46,7 @@ def small(start: Start) -> Subject:
 @pytest.fixture
 def large(start: Start) -> Subject:
     """A process of 64 MiB, which knows whether its memory is as it was."""
-    return start(sys.executable, "-c", LARGE)
+    return start(*living.remembering(64))
 
 
 @pytest.fixture

@@ -318,23 +318,12 @@ def test_never_torn_in_a_pipe(start: Start, tmp_path: Path) -> None:
             expect_one_instant(Memory(core, layout, Width.NATIVE))
 
 
-def traced(place: Path, what: str, *more: str) -> list[str]:
-    """The beginning of a command by which strace tells of some calls of it."""
-    # A file for each process: in one of all a call may be told of in two lines.
-    return [living.need("strace"), "-ff", "-e", f"trace={what}", *more, "-o", str(place / "calls")]
-
-
-def calls_in(place: Path) -> str:
-    """What it told."""
-    return "".join(path.read_text() for path in place.glob("calls.*"))
-
-
 def test_what_is_copied_ahead_is_written_once(start: Start, tmp_path: Path) -> None:
     subject = start(NOBODY)
-    strace = traced(tmp_path, "pwrite64")
+    strace = living.traced(tmp_path, "pwrite64")
     dump_it = (living.tool(), "-m", "precopy", "-q", "-o", tmp_path / "core", str(subject.pid))
     subprocess.run([*strace, *dump_it], check=True, timeout=DEADLINE)
-    written = sum(map(int, re.findall(r" = (\d+)$", calls_in(tmp_path), re.M)))
+    written = sum(map(int, re.findall(r" = (\d+)$", living.calls_in(tmp_path), re.M)))
     held = (tmp_path / "core").stat().st_blocks * 512
     assert held > 32 << 20
     assert written < held * 1.2
@@ -356,7 +345,7 @@ def test_a_file_without_a_name_keeps_what_has_no_place_in_the_output_yet(
     dump(subject, tmp_path / "stop", "stop")
     options = ["-m", "precopy", "--stage-budget", str(STAGE_BUDGET), "-q"]
     options += ["--compress", "zstd", "-o", str(output)] if where == "compressed" else ["-o", "-"]
-    strace = traced(tmp_path, "openat,pread64,pwrite64")
+    strace = living.traced(tmp_path, "openat,pread64,pwrite64")
     with output.open("wb") if where == "descriptor" else contextlib.nullcontext() as file:
         done = subprocess.run(
             [*strace, living.tool(), *options, str(subject.pid)],
@@ -371,7 +360,7 @@ def test_a_file_without_a_name_keeps_what_has_no_place_in_the_output_yet(
         output.rename(path)
     else:
         path.write_bytes(done.stdout)
-    text = calls_in(tmp_path)
+    text = living.calls_in(tmp_path)
     directory = r'\d+, "\."' if where == "compressed" else r'AT_FDCWD, "/var/tmp"'
     opened = re.search(rf"openat\({directory}, [^)]*O_TMPFILE[^)]*\) = (\d+)$", text, re.M)
     if opened is None:
@@ -392,7 +381,7 @@ def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) 
     path = tmp_path / "core"
     dump(subject, path, "stop")
     expected = anonymous(path)
-    strace = traced(tmp_path, "ptrace,ftruncate")
+    strace = living.traced(tmp_path, "ptrace,ftruncate")
     options = ("-m", "auto", "--stage-budget", "4096", "--json", "-f")
     to = "-" if to_pipe else path
     done = subprocess.run(
@@ -405,7 +394,7 @@ def test_another_method_takes_over(to_pipe: bool, start: Start, tmp_path: Path) 
         path.write_bytes(done.stdout)
     assert b"do not fit the stage budget" in (done.stderr if to_pipe else done.stdout)
     assert anonymous(path) == expected
-    assert not re.search(r"ftruncate\(\d+, 0\)", calls_in(tmp_path))
+    assert not re.search(r"ftruncate\(\d+, 0\)", living.calls_in(tmp_path))
     living.until_undisturbed(subject, before)
 
 
@@ -417,10 +406,10 @@ def test_what_cannot_be_undone_is_written_over(start: Start, tmp_path: Path) -> 
     dump(subject, path, "stop")
     expected = anonymous(path)
     full = ("-e", "inject=pwrite64:error=ENOSPC:when=20", "-e", "inject=ftruncate:error=EIO:when=1")
-    strace = traced(tmp_path, "pwrite64,ftruncate", *full)
+    strace = living.traced(tmp_path, "pwrite64,ftruncate", *full)
     dump_it = (living.tool(), "-m", "auto", "-q", "-f", "-o", path, str(subject.pid))
     subprocess.run([*strace, *dump_it], check=True, timeout=DEADLINE)
-    assert re.search(r"ftruncate\(\d+, 0\).*INJECTED", calls_in(tmp_path))
+    assert re.search(r"ftruncate\(\d+, 0\).*INJECTED", living.calls_in(tmp_path))
     assert anonymous(path) == expected
     living.until_undisturbed(subject, before)
 
