@@ -11,6 +11,7 @@
 #include "direct.h"
 #include "freeze.h"
 #include "procfs.h"
+#include "seccomp.h"
 #include "sys.h"
 #include "track.h"
 #include "victim.h"
@@ -104,7 +105,7 @@ static int check_threads(const struct target *target, const struct maps *maps,
 		looks++;
 		ret = victim_look(target, maps, tid, &seccomp, &first);
 		if (ret == 0 && seccomp && !reads)
-			ret = copy_unread_filter(tid, -EPERM, &first);
+			ret = seccomp_unread(tid, -EPERM, &first);
 		if (ret == 0)
 			return 0;
 	}

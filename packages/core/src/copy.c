@@ -102,16 +102,6 @@ static void fill_links(const struct arch_remote *facts, struct remote_link links
 		links[i].next = link_at(remote, page, i + (i < LINK_EXIT));
 }
 
-int copy_unread_filter(pid_t tid, int ret, struct coresnap_error *err)
-{
-	error_remedy(err,
-		     "Run the dumper with CAP_SYS_ADMIN and outside any seccomp filter, so that "
-		     "it can read the target's, or use the method stop");
-	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
-			 "thread %d has a seccomp filter that we may not read (%s)", tid,
-			 error_errno_name(-ret));
-}
-
 // The calls that a filter of the thread must allow, in the order of their need.
 static int check_filter(const struct copy *copy, struct freeze *freeze, struct coresnap_error *err)
 {
@@ -140,7 +130,7 @@ static int check_filter(const struct copy *copy, struct freeze *freeze, struct c
 	if (ret == 0)
 		return 0;
 	if (ret != -EACCES)
-		return copy_unread_filter(tid, ret, err);
+		return seccomp_unread(tid, ret, err);
 	error_remedy(err, "Allow clone, wait4, exit, exit_group, mmap, munmap and rt_sigreturn in "
 			  "the filter, or use the method stop");
 	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,

@@ -61,9 +61,6 @@ void copy_prepare(struct copy *copy, const struct target *target);
 int must_check copy_affordable(const struct target *target, const struct maps *maps,
 			       struct coresnap_error *err);
 
-// Says that a thread's filter cannot be read, by a negative errno, and what would help.
-int copy_unread_filter(pid_t tid, int ret, struct coresnap_error *err);
-
 // Can a copy be made of this frozen target? 0, or a negative errno with the reason and the remedy
 // in err (seccomp, no gadget, no room on any stack, shadow stacks…): then stop is the method.
 // Chooses the thread to inject, so it comes after restart_calls(). maps are the target's, with what

@@ -6,7 +6,6 @@
 #include <sys/wait.h>
 
 #include "cleanup.h"
-#include "copy.h"
 #include "procfs.h"
 #include "restart.h"
 #include "step.h"
@@ -92,7 +91,7 @@ static int ask_filter(const struct errand *errand, struct arena *arena, const st
 	if (ret == 0)
 		return 0;
 	if (ret != -EACCES)
-		return copy_unread_filter(victim->thread->tid, ret, err);
+		return seccomp_unread(victim->thread->tid, ret, err);
 	error_remedy(err, "Allow it in the filter, or use the method fork or stop");
 	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
 			 "the seccomp filter of thread %d forbids system call %d, which is needed",

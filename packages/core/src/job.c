@@ -55,8 +55,9 @@ void job_thaw(struct job *job)
 	job->result.pause_ns = job->freeze.ended_ns - job->freeze.began_ns;
 	job->progress.stopped = 0;
 	// What takes the longer the more was copied ahead.
-	precopy_untrack(&job->precopy);
-	if (!job->precopy.ready)
+	if (job->precopy.ready)
+		precopy_untrack(&job->precopy);
+	else
 		precopy_close(job);
 }
 

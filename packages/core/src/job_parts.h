@@ -20,7 +20,11 @@ int must_check job_end_core(struct job *job, int (*write)(void *arg));
 // Of the memory what is not written yet; also the head, if it is not. For job_end_core().
 int must_check job_write_memory(void *arg);
 
-// Before anything is done: does the core leave of its file system what must stay free?
+// Before anything is done: reads the mappings into @what, and adds their sizes to the estimate.
+int must_check job_survey(struct job *job, struct snapshot_options *what,
+			  struct coresnap_estimate *estimate, struct coresnap_error *err);
+
+// Likewise: does the core leave of its file system what must stay free?
 int must_check job_check_room(struct job *job);
 
 // The method fork: makes the copy of a stopped target; lets that go, and writes the core.

@@ -10,8 +10,6 @@
 #include "estimate.h"
 #include "job_parts.h"
 #include "procfs.h"
-#include "snapmaps.h"
-#include "survey.h"
 #include "sys.h"
 
 // Descriptors looked at a second time: with more it would take longer than what it is to be near.
@@ -48,17 +46,11 @@ static int not_allowed(struct job *job, const struct coresnap_error *why)
 
 static int estimate(struct job *job, struct coresnap_error *err)
 {
+	const int ret = job_survey(job, &job->what, &job->estimate, err);
 	struct procfs_status status;
-
-	job->what = (struct snapshot_options){ .has_filter = job->options.flags & CORESNAP_FILTER,
-					       .filter = job->options.filter };
-	const int ret = snapmaps_ahead(&job->what, &job->target, &job->arena, err);
 
 	if (procfs_read_status(job->target.proc_fd, "status", &status) == 0)
 		job->estimate.threads = status.threads;
-	if (ret == 0)
-		survey_maps(&job->estimate, &job->what.ahead, job->what.filter,
-			    (uint64_t)sysconf(_SC_PAGESIZE), NULL);
 	job->estimate.budget = budget_stage(&job->options);
 	return ret;
 }

@@ -1,11 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Is there room for a core, before anything is done for it?
+// How large a core will be, before anything is done for it, and is there room?
 #include <errno.h>
 
 #include "job_parts.h"
 #include "snapmaps.h"
 #include "survey.h"
 #include "sys.h"
+
+int job_survey(struct job *job, struct snapshot_options *what, struct coresnap_estimate *estimate,
+	       struct coresnap_error *err)
+{
+	*what = (struct snapshot_options){ .has_filter = job->options.flags & CORESNAP_FILTER,
+					   .filter = job->options.filter };
+	const int ret = snapmaps_ahead(what, &job->target, &job->arena, err);
+
+	if (ret == 0)
+		survey_maps(estimate, &what->ahead, what->filter, (uint64_t)sysconf(_SC_PAGESIZE),
+			    NULL);
+	return ret;
+}
 
 static uint64_t least(uint64_t bytes, uint64_t limit)
 {
@@ -17,15 +30,13 @@ static uint64_t least(uint64_t bytes, uint64_t limit)
 static uint64_t expected(struct job *job)
 {
 	const struct coresnap_options *const options = &job->options;
-	struct snapshot_options what = { .has_filter = options->flags & CORESNAP_FILTER,
-					 .filter = options->filter };
+	struct snapshot_options what;
 	struct coresnap_estimate estimate = { 0 };
 	struct coresnap_error ignored = { 0 };
 
 	// How far it can be compressed shows when it is.
-	if (job->sink.squeeze || snapmaps_ahead(&what, &job->target, &job->arena, &ignored) < 0)
+	if (job->sink.squeeze || job_survey(job, &what, &estimate, &ignored) < 0)
 		return 0;
-	survey_maps(&estimate, &what.ahead, what.filter, (uint64_t)sysconf(_SC_PAGESIZE), NULL);
 	for (size_t i = 0; i < options->n_notes; i++)
 		estimate.kept += options->notes[i].size;
 	return least(least(estimate.kept, options->max_size), options->core_limit);

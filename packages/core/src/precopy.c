@@ -79,12 +79,8 @@ static bool may_grow(const struct pass *pass, uint64_t size)
 {
 	const struct precopy *const precopy = pass->precopy;
 
-	// What finds no place in the core's file goes behind all.
-	const uint64_t behind = precopy->in_places ? pass->job->estimate.kept : 0;
-	const uint64_t most = precopy->in_memory ? pass->job->estimate.budget / 2 : precopy->most;
-
 	return precopy->pages.n + pass->fresh->n <= MANY_EXTENTS &&
-	       precopy->spool.size + size + behind <= most;
+	       precopy->spool.size + size <= precopy->most;
 }
 
 // The first part of a range, and where its bytes go. In the first pass, to their place in the core, if it
@@ -228,7 +224,8 @@ static uint64_t watched_end(const struct track *track, const struct mapping *m)
 {
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), huge = page * page / 8;
 
-	if (track->kind == TRACK_SOFT_DIRTY || !mapping_named(m, "[heap]") || (m->huge && m->end % huge == 0))
+	if (track->kind == TRACK_SOFT_DIRTY || !mapping_named(m, "[heap]") ||
+	    (m->huge && m->end % huge == 0))
 		return m->end;
 	return m->end - page;
 }
@@ -418,15 +415,17 @@ static bool foresee(struct job *job)
 	if (!arch)
 		return false;
 	(void)sys_call(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit);
-	precopy->most = arch->elf_class == ELFCLASS32 ? UINT32_MAX : UINT64_MAX;
-	if (limit.rlim_cur < precopy->most)
-		precopy->most = limit.rlim_cur;
+	uint64_t most = arch->elf_class == ELFCLASS32 ? UINT32_MAX : UINT64_MAX;
+
+	most = limit.rlim_cur < most ? limit.rlim_cur : most;
+	// What finds no place goes behind all.
+	precopy->most = most < job->estimate.kept ? 0 : most - job->estimate.kept;
 	precopy->places.list.arena = &job->arena;
 	return places_foresee(&precopy->places, &job->what.ahead,
 			      notes_foreseen(arch, job->estimate.threads, options->notes,
 					     options->n_notes),
 			      (uint64_t)sysconf(_SC_PAGESIZE), MOST_IN_PLACES) == 0 &&
-	       precopy->places.end + job->estimate.kept <= precopy->most;
+	       precopy->places.end <= precopy->most;
 }
 
 // Is the first pass to write the core's own file?
@@ -445,13 +444,13 @@ static int open_spool(struct job *job, struct coresnap_error *err)
 	struct precopy *const precopy = &job->precopy;
 
 	precopy->in_places = in_places(job);
-	precopy->most = precopy->in_places ? precopy->most : UINT64_MAX;
 	if (precopy->in_places) {
 		precopy->spool.size = precopy->places.end;
 		return 0;
 	}
 	precopy->in_memory = job->sink.kind != CORESNAP_TO_MEMORY &&
 			     estimate_fits_memory(&job->estimate);
+	precopy->most = precopy->in_memory ? job->estimate.budget / 2 : UINT64_MAX;
 	return spool_open(&precopy->spool, &job->sink, job->estimate.kept,
 			  precopy->in_memory || job->sink.kind == CORESNAP_TO_MEMORY, err);
 }

@@ -34,7 +34,7 @@ struct precopy {
 	struct extents holes; // of these, what the pause found gone
 	uint64_t rest;        // bytes that the last pass brought
 	uint64_t unwatched;   // bytes that cannot be watched, which the stop copies
-	uint64_t most;        // size that the core's file may have
+	uint64_t most;        // size that the spool may have
 	unsigned int passes;
 	unsigned int stalled; // passes in a row that brought no less than the one before
 	bool enough;          // one more would not bring much less

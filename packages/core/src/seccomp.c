@@ -208,3 +208,13 @@ int seccomp_allows(pid_t tid, struct arena *arena, uint32_t audit, uint64_t pc,
 			return ret;
 	}
 }
+
+int seccomp_unread(pid_t tid, int ret, struct coresnap_error *err)
+{
+	error_remedy(err,
+		     "Run the dumper with CAP_SYS_ADMIN and outside any seccomp filter, so that "
+		     "it can read the target's, or use the method stop");
+	return error_set(err, CORESNAP_E_FAILED, EOPNOTSUPP,
+			 "thread %d has a seccomp filter that we may not read (%s)", tid,
+			 error_errno_name(-ret));
+}

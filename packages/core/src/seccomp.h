@@ -26,6 +26,9 @@ struct seccomp_call {
 int must_check seccomp_allows(pid_t tid, struct arena *arena, uint32_t audit, uint64_t pc,
 			      const struct seccomp_call *calls, size_t n_calls, size_t *denied);
 
+// Says that a thread's filter cannot be read, by a negative errno, and what would help.
+int seccomp_unread(pid_t tid, int ret, struct coresnap_error *err);
+
 // Runs a filter on a call. 0 and what it returns (SECCOMP_RET_*), or -EINVAL for a program that the
 // kernel would not have accepted. Pure.
 int must_check seccomp_run(const struct sock_filter *code, size_t n, uint32_t audit, uint64_t pc,
