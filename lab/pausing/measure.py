@@ -35,6 +35,9 @@ TIMEOUT = 1_200_000_000  # ns: of the calls that have one
 AFTER = 400_000_000  # ns: how long a call has waited when it is disturbed
 TWICE = ("nanosleep", "futex-timeout", "poll-timeout", "epoll_wait-timeout")
 
+TRACKS_WRITES = coresnap.Method.PRECOPY in coresnap.doctor().auto
+METHODS = ("stop", "fork", *(("precopy",) if TRACKS_WRITES else ()))
+# Precopy does to a call what fork does: packages/core/tests/test_interrupted.py.
 WAYS = ("Linux itself", "stop", "fork", "stop, strict", "fork, strict")
 
 # Of the kernel's include/linux/errno.h, and EINTR, which programs see.
@@ -272,13 +275,13 @@ def pause_table(tools: Tools, rounds: int) -> str:
     for threads, mebibytes in SIZES:
         with Load(tools, threads, mebibytes) as load:
             cells = []
-            for method in ("stop", "fork"):
+            for method in METHODS:
                 pauses = [
                     dump(tools.dumper, load.pid, method)["pause_ns"] for _ in range(rounds + 1)
                 ]
                 cells.append(spread(pauses[1:]))  # the first one warms up the machine
         rows.append([str(threads), f"{mebibytes} MiB", *cells])
-    return table(["threads", "memory", "`stop`: ms", "`fork`: ms"], rows)
+    return table(["threads", "memory", *(f"`{method}`: ms" for method in METHODS)], rows)
 
 
 def estimate_table(tools: Tools, rounds: int) -> str:
@@ -286,7 +289,7 @@ def estimate_table(tools: Tools, rounds: int) -> str:
     ratios: dict[coresnap.Method, list[float]] = {}
     for threads, mebibytes in SIZES:
         with Load(tools, threads, mebibytes) as load, open(os.devnull, "wb") as nowhere:
-            for method in (coresnap.Method.STOP, coresnap.Method.FORK):
+            for method in map(coresnap.Method, METHODS):
                 for _ in range(rounds):
                     expected = coresnap.estimate(load.pid).pauses[method].expected_ns
                     came = coresnap.dump(load.pid, nowhere, method=method, stop_timeout=60).pause_ns

@@ -75,6 +75,8 @@ def test_pauses(subject: int) -> None:
     assert stop.copied == found.kept and fork.copied == found.unforkable
     assert fork.expected_ns < stop.expected_ns and found.method is Method.PRECOPY
     assert found.pauses[Method.PRECOPY].expected_ns < fork.expected_ns
+    warned = {method for method, pause in found.pauses.items() if "writes fast" in pause.basis}
+    assert warned == {Method.PRECOPY}
     assert found.copy_ns > 0
     json.dumps(found.as_dict())
 

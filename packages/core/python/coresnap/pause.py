@@ -113,6 +113,9 @@ def basis(
         parts.append(f"{_mib(forked)} in pages to {'fork' if method is Method.FORK else 'look at'}")
         if copied:
             parts.append(f"{_mib(copied)} to copy")
+        if method is Method.PRECOPY:
+            # How fast it does is known when its writes are tracked, which nothing but a dump does.
+            parts.append("more if it writes fast")
     else:
         parts.append(f"{_mib(copied)} to copy")
         if spilled:
