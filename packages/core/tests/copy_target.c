@@ -195,16 +195,26 @@ static void check_round(int64_t began)
 		complain("waitpid(-1) did not fail with ECHILD", 0, errno);
 }
 
+static void do_round(void)
+{
+	const int64_t began = now_ns();
+
+	kind->run();
+	look_for_copies();
+	check_round(began);
+}
+
+// The first dot says that each thread has its memory and descriptors, which are compared from then on.
+static pthread_barrier_t all_at_work;
+
 static void *work(void *arg)
 {
+	do_round();
+	pthread_barrier_wait(&all_at_work);
 	while (!ending) {
-		const int64_t began = now_ns();
-
-		kind->run();
-		look_for_copies();
-		check_round(began);
 		if (!arg && write(1, ".", 1) != 1)
 			break;
+		do_round();
 	}
 	return NULL;
 }
@@ -212,8 +222,6 @@ static void *work(void *arg)
 // One coroutine of each thread, in the heap, and below each what must not change.
 static _Thread_local ucontext_t back, coroutine;
 static _Thread_local void *coroutine_arg;
-// The first round of one comes when all have their memory: its mappings are compared from then on.
-static pthread_barrier_t have_memory;
 
 static void work_there(void)
 {
@@ -225,7 +233,6 @@ static void *work_on_coroutine(void *arg)
 	unsigned char *const at = malloc(CANARY + COROUTINE);
 
 	memset(at, 0x5a, CANARY);
-	pthread_barrier_wait(&have_memory);
 	coroutine_arg = arg;
 	getcontext(&coroutine);
 	coroutine.uc_stack.ss_sp = at + CANARY;
@@ -272,7 +279,7 @@ int main(int argc, char **argv)
 		return 2;
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaction(signals[i], &(struct sigaction){ .sa_handler = on_signal }, NULL);
-	pthread_barrier_init(&have_memory, NULL, (unsigned int)n_threads);
+	pthread_barrier_init(&all_at_work, NULL, (unsigned int)n_threads);
 	for (int i = 1; i < n_threads; i++)
 		pthread_create(&threads[i], NULL, run, &kind);
 	run(NULL);
