@@ -44,8 +44,9 @@ class Taken:
 
     ``pause`` is the result's, ``felt`` the longest that the thread that looks did not get on,
     ``waited`` the longest that mmap() or munmap() took; ``memory`` is the most that the dumper had
-    resident. ``worked`` is how much got done a second, as a part of what was before; ``tracked``
-    the same while writes were tracked; ``paced`` the MB/s that were written to.
+    resident, ``copied`` what it read in the pause. ``worked`` is how much got done a second, as a
+    part of what was before; ``tracked`` the same while writes were tracked; ``paced`` the MB/s that
+    were written to.
 
     A bare fork is one that the process itself made (``felt``), a plain write one of as many bytes
     as a core of it has (``wall``).
@@ -63,6 +64,7 @@ class Taken:
     wall: int = 0
     size: int = 0
     memory: int = 0
+    copied: int = 0
     worked: float = 0.0
     tracked: float = 0.0
     paced: float = 0.0
@@ -146,7 +148,8 @@ class Subject:
         time_, looks, _ = ask(self.process, b"a%d" % ahead) if ahead else (0, 0, 0)
         # That it begins some ms later hardly counts. With little memory it is shorter than a tick.
         tracked = looks / time_ / self._looks if time_ else 0.0
-        return {**spent, "pause": told["pause_ns"], "tracked": tracked}
+        paused = {"pause": told["pause_ns"], "copied": told["pause_bytes"]}
+        return {**spent, **paused, "tracked": tracked}
 
     def _gcore(self, core: Path) -> dict[str, Any]:
         _, spent = self._tools.run(["gcore", "-o", core, str(self.pid)])

@@ -141,7 +141,6 @@ def _longest_wait(series: Iterable[Found | None]) -> Goal:
 
 
 def _memory(sizes: Found | None) -> Iterable[Goal]:
-    what = "memory of the dumper, "
     for way, asked, mebibytes, rate in (
         (FORK, 32, UNIT, 0),
         (STOP, 32, UNIT, 0),
@@ -150,9 +149,13 @@ def _memory(sizes: Found | None) -> Iterable[Goal]:
         (PRECOPY, 64, 8 * UNIT, 0),
         (PRECOPY, 64, 8 * UNIT, RATE),
     ):
-        memory = Cell(sizes, THREADS, mebibytes, rate).median(way, lambda one: one.memory)
+        but = " but for what the pause copied" if way == PRECOPY else ""
+        cell = Cell(sizes, THREADS, mebibytes, rate)
+        memory = cell.median(
+            way, lambda one: one.memory - (one.copied if one.way == PRECOPY else 0)
+        )
         yield Goal(
-            f"{what}{way}, {mebibytes // 1024} GiB, {rate} MB/s",
+            f"memory of the dumper{but}, {way}, {mebibytes // 1024} GiB, {rate} MB/s",
             asked,
             None if memory is None else memory / MIB,
             " MiB",

@@ -122,6 +122,7 @@ def a_result() -> coresnap.DumpResult:
         core_size=8192,
         whole_size=8192,
         bytes_read=4096,
+        pause_bytes=1024,
         bytes_written=4096,
         bytes_skipped={**skips, coresnap.SkipReason.DONTDUMP: 2048},
         skipped=(
@@ -142,7 +143,7 @@ def test_the_last_lines_say_everything() -> None:
     for part in (
         "stop", "not fork: odd \\x1b[2J reason; do this", "1.50 ms", "1 thread,",
         "1 did not stop in time", "missing thread 77 did not",
-        "2.0 KiB skipped (dontdump 2.0 KiB)", "3 segments",
+        "4.0 KiB read (1.0 KiB in the pause), 2.0 KiB skipped (dontdump 2.0 KiB)", "3 segments",
         "coresnap debug 'a b'",
     ):  # fmt: skip
         assert part in lines

@@ -302,6 +302,7 @@ struct coresnap_result {
 	struct coresnap_refusal why_not[CORESNAP_MAX_REFUSALS];
 	uint64_t whole_size; /* what core_size would be without max_size and core_limit */
 	uint64_t phase_ns[CORESNAP_MAX_PHASES]; /* by enum coresnap_phase; 0 for one that was not */
+	uint64_t pause_bytes; /* of bytes_read, what was read during the pause; 0 with LIVEDUMP */
 };
 
 /**

@@ -8,6 +8,9 @@
 // Below this the pauses of a fork and of precopy hardly differ, and a fork takes no second file.
 #define LARGE ((uint64_t)64 << 20)
 
+// Of a copy ahead.
+#define MOST_IN_MEMORY ((uint64_t)64 << 20)
+
 enum {
 	THREAD_NS = 65000,
 	THAW_NS = 12000,       // of THREAD_NS
@@ -151,7 +154,13 @@ bool estimate_takes_places(const struct coresnap_estimate *estimate,
 // dumper not need, though a file of a disk costs as much time as the core itself.
 bool estimate_fits_memory(const struct coresnap_estimate *estimate)
 {
-	return estimate->kept < LARGE && estimate->kept <= estimate->budget / 2;
+	return estimate->kept <= MOST_IN_MEMORY / 4 * 3 && estimate->kept <= estimate->budget / 2;
+}
+
+// With what comes meanwhile.
+uint64_t estimate_most_in_memory(const struct coresnap_estimate *estimate)
+{
+	return MOST_IN_MEMORY < estimate->budget ? MOST_IN_MEMORY : estimate->budget;
 }
 
 void estimate_disks(struct coresnap_estimate *estimate, const struct coresnap_options *options)

@@ -42,8 +42,9 @@ bool estimate_prefers_fork(const struct coresnap_estimate *estimate, uint64_t le
 bool estimate_takes_places(const struct coresnap_estimate *estimate,
 			   const struct coresnap_options *options);
 
-// Is there memory for a copy ahead?
+// Is there memory for a copy ahead? And for how many bytes, if it is made there?
 bool estimate_fits_memory(const struct coresnap_estimate *estimate);
+uint64_t estimate_most_in_memory(const struct coresnap_estimate *estimate);
 
 // Fills what a copy ahead takes of disks besides the core.
 void estimate_disks(struct coresnap_estimate *estimate, const struct coresnap_options *options);

@@ -50,8 +50,10 @@ void job_thaw(struct job *job)
 	if (frozen)
 		phases_enter(&job->phases, CORESNAP_PHASE_THAW);
 	freeze_thaw(&job->freeze);
-	if (frozen)
+	if (frozen) {
 		phases_enter_at(&job->phases, CORESNAP_PHASE_WRITE, job->freeze.ended_ns);
+		job->result.pause_bytes = job->mem.bytes_read - job->read_before;
+	}
 	job->result.pause_ns = job->freeze.ended_ns - job->freeze.began_ns;
 	job->progress.stopped = 0;
 	// What takes the longer the more was copied ahead.
@@ -380,6 +382,7 @@ static int dump(struct job *job)
 		return ret;
 	restart_look(&job->freeze);
 	job->progress.stopped = 1;
+	job->read_before = job->mem.bytes_read;
 	const uint64_t timeout_ns = options->stop_timeout_ns ? options->stop_timeout_ns :
 							       DEFAULT_STOP_TIMEOUT_NS;
 

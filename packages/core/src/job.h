@@ -47,6 +47,7 @@ struct job {
 	struct coresnap_result *told; // where C finds the result when D goes on alone
 	struct coresnap_progress progress;
 	struct phases phases;
+	uint64_t read_before; // of the target's memory, before anything was stopped
 	struct coresnap_result result;
 	struct coresnap_error error;
 };

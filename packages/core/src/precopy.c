@@ -2,21 +2,14 @@
 // The passes over a running target.
 #include "precopy.h"
 
-#include <elf.h>
-#include <sys/resource.h>
-
 #include "cleanup.h"
-#include "estimate.h"
 #include "gentle.h"
 #include "job.h"
-#include "note.h"
+#include "precopy_parts.h"
 #include "snapmaps.h"
 #include "sys.h"
 
 #define PIECE (1u << 20)
-
-// Of more the holes between segments are too large for some file systems.
-#define MOST_IN_PLACES ((uint64_t)1 << 40)
 
 // Copied in about a tenth of the time that the stop itself takes.
 #define FEW_BYTES (300u * 4096)
@@ -74,7 +67,7 @@ static int put(struct pass *pass, uint64_t offset, const uint8_t *bytes, size_t 
 	return 0;
 }
 
-// May the spool grow, and the list of what is in it? Memory has the bound that it was chosen by.
+// May the spool grow, and the list of what is in it?
 static bool may_grow(const struct pass *pass, uint64_t size)
 {
 	const struct precopy *const precopy = pass->precopy;
@@ -111,6 +104,16 @@ static struct extent next_part(struct pass *pass, uint64_t start, uint64_t end, 
 	return part;
 }
 
+// For what is new there is no place but behind all.
+static int grown_too_much(const struct pass *pass)
+{
+	error_remedy(pass->err, "Try again, or use the method fork or stop");
+	return error_set(pass->err, CORESNAP_E_FAILED, EFBIG,
+			 "memory cannot be copied ahead: process %d grows meanwhile, by more than "
+			 "there is room for",
+			 pass->job->pid);
+}
+
 static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uint8_t *bytes)
 {
 	int ret = 0;
@@ -120,6 +123,8 @@ static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uin
 		const struct extent part = next_part(pass, start, end, &again);
 		const size_t size = (size_t)(part.end - part.start);
 
+		if (pass->precopy->spool.size > pass->precopy->most)
+			return grown_too_much(pass);
 		if (!again)
 			ret = extents_add(pass->fresh, &part);
 		if (ret == 0)
@@ -404,57 +409,6 @@ int precopy_once_more(struct job *job, struct coresnap_error *err)
 	return gentle_run(job, make_pass, &passes, err);
 }
 
-// Foresees where all goes; false if the core's file may not become so large.
-static bool foresee(struct job *job)
-{
-	const struct coresnap_options *const options = &job->options;
-	struct precopy *const precopy = &job->precopy;
-	const struct arch *const arch = target_arch_of_exe(&job->target);
-	struct rlimit64 limit = { .rlim_cur = RLIM64_INFINITY };
-
-	if (!arch)
-		return false;
-	(void)sys_call(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &limit);
-	uint64_t most = arch->elf_class == ELFCLASS32 ? UINT32_MAX : UINT64_MAX;
-
-	most = limit.rlim_cur < most ? limit.rlim_cur : most;
-	// What finds no place goes behind all.
-	precopy->most = most < job->estimate.kept ? 0 : most - job->estimate.kept;
-	precopy->places.list.arena = &job->arena;
-	return places_foresee(&precopy->places, &job->what.ahead,
-			      notes_foreseen(arch, job->estimate.threads, options->notes,
-					     options->n_notes),
-			      (uint64_t)sysconf(_SC_PAGESIZE), MOST_IN_PLACES) == 0 &&
-	       precopy->places.end <= precopy->most;
-}
-
-// Is the first pass to write the core's own file?
-static bool in_places(struct job *job)
-{
-	const struct coresnap_options *const options = &job->options;
-	const uint64_t kept = job->estimate.kept;
-
-	return estimate_takes_places(&job->estimate, options) &&
-	       sink_takes_places(&job->sink) && foresee(job) &&
-	       spool_open_core(&job->precopy.spool, &job->sink, kept);
-}
-
-static int open_spool(struct job *job, struct coresnap_error *err)
-{
-	struct precopy *const precopy = &job->precopy;
-
-	precopy->in_places = in_places(job);
-	if (precopy->in_places) {
-		precopy->spool.size = precopy->places.end;
-		return 0;
-	}
-	precopy->in_memory = job->sink.kind != CORESNAP_TO_MEMORY &&
-			     estimate_fits_memory(&job->estimate);
-	precopy->most = precopy->in_memory ? job->estimate.budget / 2 : UINT64_MAX;
-	return spool_open(&precopy->spool, &job->sink, job->estimate.kept,
-			  precopy->in_memory || job->sink.kind == CORESNAP_TO_MEMORY, err);
-}
-
 int precopy_begin(struct job *job, struct coresnap_error *err)
 {
 	struct precopy *const precopy = &job->precopy;
@@ -466,7 +420,7 @@ int precopy_begin(struct job *job, struct coresnap_error *err)
 	precopy->track.self = job->first_tid != 0;
 	precopy->track.strict_timeouts = job->options.flags & CORESNAP_STRICT_TIMEOUTS;
 	snapmaps_select_ahead(&job->what, &job->target);
-	int ret = open_spool(job, err);
+	int ret = precopy_open_spool(job, err);
 
 	if (ret == 0)
 		ret = track_open(&precopy->track, err);

@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -333,6 +333,31 @@ def wait_for_text(fd: int, sign: str) -> None:
         piece = os.read(fd, 4096)
         assert piece, f"no {sign!r} in {seen!r}"
         seen += piece.decode(errors="replace")
+
+
+@contextlib.contextmanager
+def slowed(
+    inject: str, sign: str, place: Path, *arguments: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the tool under strace, slow at some system calls, from the call on that shows a sign."""
+    read_fd, write_fd = os.pipe()
+    what, _, _ = inject.partition(":")
+    # -D: the tracer is a grandchild, and what we start is the tool itself.
+    options = ["-D", "-f", "-y", "-qq", "-e", f"trace={what}", "-e", f"inject={inject}"]
+    process = subprocess.Popen(
+        [need("strace"), *options, "-o", f"/dev/fd/{write_fd}", tool(), *arguments],
+        cwd=place,
+        pass_fds=[write_fd],
+        stderr=subprocess.PIPE,
+    )
+    os.close(write_fd)
+    try:
+        wait_for_text(read_fd, sign)
+        yield process
+    finally:
+        os.close(read_fd)
+        process.kill()
+        process.communicate(timeout=DEADLINE)
 
 
 def until_undisturbed(subject: Subject, before: Footprint) -> None:

@@ -6,7 +6,6 @@ How long that took is printed; asserted is only that it is not long.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -67,31 +66,6 @@ def test_a_dump_held_by_a_full_pipe(
     living.until_undisturbed(subject, before)
 
 
-@contextlib.contextmanager
-def traced(
-    inject: str, sign: str, place: Path, *arguments: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the tool under strace, slow at some system calls, from the call on that shows a sign."""
-    read_fd, write_fd = os.pipe()
-    what, _, _ = inject.partition(":")
-    # -D: the tracer is a grandchild, and what we start is the tool itself.
-    options = ["-D", "-f", "-y", "-qq", "-e", f"trace={what}", "-e", f"inject={inject}"]
-    process = subprocess.Popen(
-        [living.need("strace"), *options, "-o", f"/dev/fd/{write_fd}", living.tool(), *arguments],
-        cwd=place,
-        pass_fds=[write_fd],
-        stderr=subprocess.PIPE,
-    )
-    os.close(write_fd)
-    try:
-        living.wait_for_text(read_fd, sign)
-        yield process
-    finally:
-        os.close(read_fd)
-        process.kill()
-        process.communicate(timeout=DEADLINE)
-
-
 @SIGNALS
 @pytest.mark.parametrize("method", living.METHODS)
 def test_a_large_file_that_is_being_written(
@@ -100,7 +74,7 @@ def test_a_large_file_that_is_being_written(
     subject.tell("map", 32, 32 << 8)
     before = living.footprint(subject.pid)
     arguments = ["-m", method, "-o", "core", str(subject.pid)]
-    with traced("pwrite64:delay_exit=30000", ".part>", tmp_path, *arguments) as process:
+    with living.slowed("pwrite64:delay_exit=30000", ".part>", tmp_path, *arguments) as process:
         (part,) = tmp_path.iterdir()
         assert part.name != "core"
         interrupt(process, number)
@@ -115,7 +89,7 @@ def test_a_target_that_does_not_stop(
     """It waits for the end of a vfork child, which the kernel does not interrupt."""
     subject.tell("vfork")
     arguments = ["--stop-timeout", str(DEADLINE), "-o", "core", str(subject.pid)]
-    with traced("ptrace:delay_exit=1", "PTRACE_SEIZE", tmp_path, *arguments) as process:
+    with living.slowed("ptrace:delay_exit=1", "PTRACE_SEIZE", tmp_path, *arguments) as process:
         interrupt(process, number)
     assert list(tmp_path.iterdir()) == []
     assert subject.ask("") == "back"

@@ -84,8 +84,8 @@ def test_an_error_keeps_its_fields_through_pickle() -> None:
 def test_an_incomplete_keeps_its_result_through_pickle() -> None:
     result = coresnap.DumpResult(
         method=coresnap.Method.STOP, pause_ns=1, phase_ns={}, threads=2, missed=1, segments=3,
-        core_size=4, whole_size=4, bytes_read=5, bytes_written=6, bytes_skipped={}, skipped=(),
-        n_skips=0, why_not=(),
+        core_size=4, whole_size=4, bytes_read=5, pause_bytes=5, bytes_written=6, bytes_skipped={},
+        skipped=(), n_skips=0, why_not=(),
     )  # fmt: skip
     copy = pickle.loads(pickle.dumps(coresnap.Incomplete("one thread", result=result)))
     assert copy.result == result

@@ -35,7 +35,8 @@ static void test_what_precopy_takes_of_disks(void)
 
 	check_disks(16, usual, 0, 0, 32); // memory
 	check_disks(17, usual, 17, 17, 32);
-	check_disks(63, usual, 0, 0, 1024);
+	check_disks(48, usual, 0, 0, 1024);
+	check_disks(49, usual, 49, 49, 1024);
 	check_disks(64, usual, 0, 64, 1024); // the core's own file
 	options.compression = CORESNAP_COMPRESS_LZ4;
 	check_disks(64, options, 64, 64, 32);

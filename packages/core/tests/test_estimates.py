@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import living
 import pytest
 
 import coresnap
@@ -79,6 +80,17 @@ def test_pauses(subject: int) -> None:
     assert warned == {Method.PRECOPY}
     assert found.copy_ns > 0
     json.dumps(found.as_dict())
+
+
+@pytest.mark.parametrize("method", living.METHODS)
+def test_what_the_pause_reads_is_what_was_expected(subject: int, method: str) -> None:
+    """All of it by stop, but for the first pages of files; shared memory by the others."""
+    expected = coresnap.estimate(subject).pauses[Method(method)].copied
+    result = coresnap.dump(subject, None, method=method)
+    assert result.memory is not None
+    result.memory.close()
+    assert abs(result.pause_bytes - expected) < 2 * MIB
+    assert 96 * MIB <= result.bytes_read < 128 * MIB
 
 
 def test_options_count(subject: int) -> None:

@@ -20,6 +20,8 @@ from toolchain import Width
 
 import coresnap
 from coresnap import Core, Method
+from coresnap.errors import Code
+from lab.patience import DEADLINE
 
 pytestmark = pytest.mark.host
 
@@ -124,3 +126,19 @@ def test_what_grows_stays_one_mapping(
             expect_whole(core, area, "<Q" if width is Width.NATIVE else "<I")
     heap = grown(subject)[0]
     expect_one(heap, ranges(subject.pid), "target")
+
+
+def test_what_grows_beyond_all_bounds_is_left_to_other_methods(tmp_path: Path) -> None:
+    """Its copy was to be in memory, of which the dumper takes 64 MiB at most."""
+    with Subject(living.program("world")) as subject:
+        subject.tell("map", 16, 16 << 8)
+        before = living.footprint(subject.pid)
+        arguments = ("-m", "precopy", "-o", "core", str(subject.pid))
+        sign = "memfd:coresnap-spool"
+        with living.slowed("pwrite64:delay_exit=30000", sign, tmp_path, *arguments) as dumper:
+            subject.tell("map", 100, 100 << 8)
+            assert dumper.wait(DEADLINE) == Code.FAILED
+            assert dumper.stderr is not None
+            assert b"grows meanwhile" in dumper.stderr.read()
+        assert list(tmp_path.iterdir()) == []
+        living.until_undisturbed(subject, before)

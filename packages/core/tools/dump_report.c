@@ -37,11 +37,13 @@ void dump_report_json(FILE *to, const struct coresnap_result *result,
 	fprintf(to,
 		"{\"schema\": 1, \"method\": \"%s\", \"pause_ns\": %llu, \"threads\": %u, "
 		"\"missed\": %u, \"segments\": %u, \"core_size\": %llu, \"whole_size\": %llu, "
-		"\"bytes_read\": %llu, \"bytes_written\": %llu, \"phase_ns\": {",
+		"\"bytes_read\": %llu, \"pause_bytes\": %llu, \"bytes_written\": %llu, "
+		"\"phase_ns\": {",
 		coresnap_method_name(result->method), (unsigned long long)result->pause_ns,
 		result->threads, result->missed, result->segments,
 		(unsigned long long)result->core_size, (unsigned long long)result->whole_size,
-		(unsigned long long)result->bytes_read, (unsigned long long)result->bytes_written);
+		(unsigned long long)result->bytes_read, (unsigned long long)result->pause_bytes,
+		(unsigned long long)result->bytes_written);
 	for (int phase = 0; phase <= CORESNAP_PHASE_WRITE; phase++)
 		fprintf(to, "%s\"%s\": %llu", phase ? ", " : "", coresnap_phase_name(phase),
 			(unsigned long long)result->phase_ns[phase]);
@@ -82,9 +84,10 @@ void dump_report_text(const struct coresnap_result *result, pid_t pid, const cha
 	for (unsigned int i = 0; i < result->n_refusals; i++)
 		fprintf(stderr, "not %s: %s\n", coresnap_method_name(result->why_not[i].method),
 			result->why_not[i].reason);
-	fprintf(stderr, "%llu bytes read, %llu written, core of %llu bytes\n",
-		(unsigned long long)result->bytes_read, (unsigned long long)result->bytes_written,
-		(unsigned long long)result->core_size);
+	fprintf(stderr,
+		"%llu bytes read, of which %llu in the pause, %llu written, core of %llu bytes\n",
+		(unsigned long long)result->bytes_read, (unsigned long long)result->pause_bytes,
+		(unsigned long long)result->bytes_written, (unsigned long long)result->core_size);
 	if (result->whole_size > result->core_size)
 		fprintf(stderr, "limited: the whole core has %llu bytes\n",
 			(unsigned long long)result->whole_size);

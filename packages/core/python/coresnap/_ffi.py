@@ -428,6 +428,7 @@ def _result(c_result: Any, skips: Any, to: Output) -> DumpResult:
         core_size=c_result.core_size,
         whole_size=c_result.whole_size,
         bytes_read=c_result.bytes_read,
+        pause_bytes=c_result.pause_bytes,
         bytes_written=c_result.bytes_written,
         bytes_skipped={
             reason: c_result.bytes_skipped[number]

@@ -154,6 +154,8 @@ class DumpResult:
     """What core_size would be without ``max_size`` and ``core_limit``."""
     bytes_read: int
     """Bytes read from the target's memory; for method livedump, of the kernel's core."""
+    pause_bytes: int
+    """Of bytes_read, what was read while the target stood still; 0 for method livedump."""
     bytes_written: int
     """Bytes given to the output, holes excluded where it has them."""
     bytes_skipped: Mapping[SkipReason, int]
@@ -185,6 +187,7 @@ class DumpResult:
             "core_size": self.core_size,
             "whole_size": self.whole_size,
             "bytes_read": self.bytes_read,
+            "pause_bytes": self.pause_bytes,
             "bytes_written": self.bytes_written,
             "bytes_skipped": {reason.value: n for reason, n in self.bytes_skipped.items()},
             "skipped": [

@@ -187,6 +187,7 @@ struct coresnap_result {
 	struct coresnap_refusal why_not[...];
 	uint64_t whole_size;
 	uint64_t phase_ns[...];
+	uint64_t pause_bytes;
 	...;
 };
 

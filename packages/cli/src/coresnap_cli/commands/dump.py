@@ -355,7 +355,8 @@ def summary(result: coresnap.DumpResult, job: Job, asked: str) -> list[str]:
     missed = f", {result.missed} did not stop in time" if result.missed else ""
     left_out = f"{talk.size(sum(skipped.values()))} skipped" + (f" ({reasons})" if reasons else "")
     written = talk.size(result.bytes_written)
-    amounts = f"{talk.size(result.bytes_read)} read, {left_out}, {written} written"
+    paused = f" ({talk.size(result.pause_bytes)} in the pause)" if result.pause_ns else ""
+    amounts = f"{talk.size(result.bytes_read)} read{paused}, {left_out}, {written} written"
     size = talk.size(result.core_size)
     if result.core_size < result.whole_size:
         size += f" of {talk.size(result.whole_size)}"
