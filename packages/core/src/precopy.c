@@ -67,12 +67,12 @@ static int put(struct pass *pass, uint64_t offset, const uint8_t *bytes, size_t 
 	return 0;
 }
 
-// May the spool grow, and the list of what is in it?
+// May the spool grow for newer bytes, and the list of what is in it? In memory only for new pages.
 static bool may_grow(const struct pass *pass, uint64_t size)
 {
 	const struct precopy *const precopy = pass->precopy;
 
-	return precopy->pages.n + pass->fresh->n <= MANY_EXTENTS &&
+	return !precopy->in_memory && precopy->pages.n + pass->fresh->n <= MANY_EXTENTS &&
 	       precopy->spool.size + size <= precopy->most;
 }
 
@@ -104,14 +104,17 @@ static struct extent next_part(struct pass *pass, uint64_t start, uint64_t end, 
 	return part;
 }
 
-// For what is new there is no place but behind all.
-static int grown_too_much(const struct pass *pass)
+// For new pages there is no place but behind all. Without room there the stop copies them, with all
+// of their mapping.
+static bool has_room(struct precopy *precopy, const struct extent *part)
 {
-	error_remedy(pass->err, "Try again, or use the method fork or stop");
-	return error_set(pass->err, CORESNAP_E_FAILED, EFBIG,
-			 "memory cannot be copied ahead: process %d grows meanwhile, by more than "
-			 "there is room for",
-			 pass->job->pid);
+	if (precopy->spool.size <= precopy->most)
+		return true;
+	precopy->spool.size = part->offset;
+	precopy->unwatched += part->end - part->start;
+	precopy->full = true;
+	track_lose(&precopy->track, part->start, part->end);
+	return false;
 }
 
 static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uint8_t *bytes)
@@ -123,12 +126,12 @@ static int keep_range(struct pass *pass, uint64_t start, uint64_t end, const uin
 		const struct extent part = next_part(pass, start, end, &again);
 		const size_t size = (size_t)(part.end - part.start);
 
-		if (pass->precopy->spool.size > pass->precopy->most)
-			return grown_too_much(pass);
-		if (!again)
-			ret = extents_add(pass->fresh, &part);
-		if (ret == 0)
-			ret = put(pass, part.offset, bytes, size);
+		if (has_room(pass->precopy, &part)) {
+			if (!again)
+				ret = extents_add(pass->fresh, &part);
+			if (ret == 0)
+				ret = put(pass, part.offset, bytes, size);
+		}
 		bytes += size;
 		start = part.end;
 	}
@@ -353,7 +356,7 @@ static bool enough(struct precopy *precopy, uint64_t bytes)
 	const bool less = precopy->passes <= 1 || bytes <= precopy->rest / 4 * 3;
 
 	precopy->stalled = less ? 0 : precopy->stalled + 1;
-	return bytes <= FEW_BYTES || precopy->passes >= track_most_passes(&precopy->track) ||
+	return bytes <= FEW_BYTES || precopy->full || precopy->passes >= track_most_passes(&precopy->track) ||
 	       precopy->stalled >= 2;
 }
 

@@ -38,6 +38,7 @@ struct precopy {
 	unsigned int passes;
 	unsigned int stalled; // passes in a row that brought no less than the one before
 	bool enough;          // one more would not bring much less
+	bool full;            // there was no room for new pages in the spool
 	bool in_memory;       // where the spool is; it counts for the stage budget
 	bool in_places;       // the first pass writes the core's file, at the places below
 	struct places places;

@@ -7,6 +7,7 @@ written; it is looked at while a pipe that nobody reads holds the dump.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -63,8 +64,12 @@ def priorities(tid: int) -> Priorities:
 
 
 def of_threads(pid: int) -> dict[int, Priorities]:
-    """Those of each thread of a process."""
-    return {tid: priorities(tid) for tid in living.threads(pid)}
+    """Those of each thread of a process that does not end meanwhile."""
+    found = {}
+    for tid in living.threads(pid):
+        with contextlib.suppress(ProcessLookupError):
+            found[tid] = priorities(tid)
+    return found
 
 
 def score(pid: int) -> int:
@@ -285,6 +290,11 @@ def test_a_dumper_that_is_killed_takes_its_copy_along(native: Subject) -> None:
 # -- the program that calls the library ----------------------------------------------------------
 
 
+def unchanged(before: dict[int, Priorities], now: dict[int, Priorities]) -> bool:
+    """Are those of all threads as before that are there still? Some of an earlier dump may end."""
+    return os.getpid() in before and all(now.get(tid, own) == own for tid, own in before.items())
+
+
 def held_open(pid: int | None, oom_adj: int) -> tuple[int, int]:
     """A dump that this process asks for, held: scores of its copy, and of this process."""
     own = of_threads(os.getpid())
@@ -294,14 +304,14 @@ def held_open(pid: int | None, oom_adj: int) -> tuple[int, int]:
         stream.read(1)
         dumper = dumper_of(os.getpid())
         now = of_threads(os.getpid())
-        assert {tid: now[tid] for tid in own} == own
+        assert unchanged(own, now)
         assert set(now.values()) == {priorities(threading.get_native_id())}
         assert writers(dumper) == [ASKED]
         (copy,) = filter(living.is_copy, living.children(dumper if pid is None else pid))
         scores = score(copy), score(os.getpid())
         while stream.read(1 << 20):
             pass
-    assert {tid: priorities(tid) for tid in own} == own
+    assert unchanged(own, of_threads(os.getpid()))
     return scores
 
 
