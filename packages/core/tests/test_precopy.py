@@ -43,9 +43,14 @@ KEPT = 64 << 20
 """Less than what idle writers keep."""
 STAGE_BUDGET = 96 << 20
 # Of soft-dirty bits there is one pass, after which all may be written before the stop.
-AMPLE = ("--stage-budget", str(512 << 20))
+AMPLE_BYTES = 512 << 20
+AMPLE = ("--stage-budget", str(AMPLE_BYTES))
 """Less than twice that, and much more than what a pause of them copies."""
 Start = Callable[..., Subject]
+
+
+SMALL = "-"
+"""Without the memory that only makes them large, so that a copy ahead is made in memory."""
 
 
 def all_but(works: str) -> str:
@@ -58,7 +63,7 @@ NOBODY = all_but("")
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start writers; ``idle`` names those that shall not work."""
+    """Start writers; ``idle`` names those that shall not work, or is SMALL."""
     with contextlib.ExitStack() as stack:
 
         def start_one(idle: str = "", *, width: Width = Width.NATIVE) -> Subject:
@@ -206,14 +211,16 @@ def expect_one_instant(memory: Memory) -> set[str]:
 
 @pytest.mark.parametrize(
     "idle",
-    ["x", all_but("jt"), all_but("x"), all_but("gmlwb")],
-    ids=["all", "journal-tide", "stretch", "areas"],
+    ["x", all_but("jt"), all_but("x"), all_but("gmlwb"), SMALL + "x"],
+    ids=["all", "journal-tide", "stretch", "areas", "small"],
 )
 @pytest.mark.parametrize("width", WIDTHS)
 def test_never_torn(width: Width, idle: str, start: Start, tmp_path: Path) -> None:
     subject = start(idle, width=width)
     layout = subject.ask("layout")
     before = living.footprint(subject.pid)
+    in_memory = coresnap.estimate(subject.pid, stage_budget=AMPLE_BYTES).beside_fd == 0
+    assert in_memory == (SMALL in idle)
     seen: set[str] = set()
     expected = {name for name in JOURNALS if name[0] not in idle}
     many = idle == "x" and (FULL or width is Width.NATIVE)

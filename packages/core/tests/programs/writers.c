@@ -178,9 +178,11 @@ int main(int argc, char **argv)
 	void *(*const works[])(void *) = { journal, tide,   nomad,  parent, sprouts, stretch,
 					   giants,  mirror, loan, wanderer, border };
 	const char *const idle = argc > 1 ? argv[1] : "";
-	uint8_t *const ballast = map(BALLAST);
 	char line[64];
 
+	// Beside what follows, which so has a written page even if nobody works.
+	if (!strchr(idle, '-'))
+		memset(map(BALLAST), 1, BALLAST);
 	ledger = (struct ledger *)map(PAGE);
 	first = map((size_t)PAGES * PAGE);
 	second = map((size_t)PAGES * PAGE);
@@ -189,8 +191,6 @@ int main(int argc, char **argv)
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sprouts_area == MAP_FAILED)
 		abort();
-	for (size_t at = 0; at < BALLAST; at += PAGE)
-		ballast[at] = 1;
 	begin_areas(idle);
 	for (size_t i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
 		pthread_t thread;
