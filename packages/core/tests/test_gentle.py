@@ -7,7 +7,6 @@ written; it is looked at while a pipe that nobody reads holds the dump.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import resource
@@ -67,8 +66,10 @@ def of_threads(pid: int) -> dict[int, Priorities]:
     """Those of each thread of a process that does not end meanwhile."""
     found = {}
     for tid in living.threads(pid):
-        with contextlib.suppress(ProcessLookupError):
+        try:
             found[tid] = priorities(tid)
+        except (ProcessLookupError, subprocess.CalledProcessError):
+            assert tid not in living.threads(pid)
     return found
 
 
