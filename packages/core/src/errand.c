@@ -49,7 +49,7 @@ static int stop_one(struct freeze *freeze, struct thread *thread, pid_t tid)
 			return -ESRCH;
 		}
 		if (status >> 16 != PTRACE_EVENT_STOP) {
-			remote_ptrace(PTRACE_CONT, tid, 0, (uintptr_t)WSTOPSIG(status));
+			freeze_hand_over(tid, status);
 			continue;
 		}
 		thread->state = THREAD_STOPPED;

@@ -68,6 +68,17 @@ int freeze_wait(pid_t tid, uint64_t deadline_ns, int *status)
 	}
 }
 
+// Our own stop is asked for once more. If that came between the kernel taking a POSIX timer's signal from
+// its queue, for which it lets go of the lock (dequeue_signal()), and this stop, any stop counts as it
+// (ptrace_stop() in kernel/signal.c). If not, one that was asked for twice is one.
+void freeze_hand_over(pid_t tid, int status)
+{
+	STEP();
+	sys_call(SYS_ptrace, PTRACE_INTERRUPT, tid, 0, 0);
+	STEP();
+	sys_call(SYS_ptrace, PTRACE_CONT, tid, 0, WSTOPSIG(status));
+}
+
 static struct thread *find_thread(struct freeze *freeze, pid_t tid)
 {
 	for (size_t i = 0; i < freeze->n_threads; i++)
@@ -212,10 +223,7 @@ static void collect_thread(struct freeze *freeze, struct thread *thread, uint64_
 			return;
 		}
 		if (status >> 16 != PTRACE_EVENT_STOP) {
-			// A signal on its way to the thread: its handler's frame is set up, and
-			// our own stop follows before it runs.
-			STEP();
-			sys_call(SYS_ptrace, PTRACE_CONT, thread->tid, 0, WSTOPSIG(status));
+			freeze_hand_over(thread->tid, status);
 			continue;
 		}
 		thread->group_stop = WSTOPSIG(status) != SIGTRAP;

@@ -7,7 +7,7 @@
 //   D: reads what does not change
 //   D: PTRACE_INTERRUPT each                     T: runs on, or is woken from its system call
 //   D: waitpid(tid) each                         T: stops (PTRACE_EVENT_STOP)
-//   D: a foreign signal reported instead? hand it over (PTRACE_CONT), wait again
+//   D: a foreign signal reported instead? hand it over (PTRACE_INTERRUPT, PTRACE_CONT), wait again
 //   D: are these all? else list /proc/PID/task again: a thread born meanwhile is seized and stopped
 //      likewise
 //   D: registers are read; the work is done
@@ -89,5 +89,9 @@ void freeze_thaw(struct freeze *freeze);
 // Waits until thread @tid reports a ptrace stop or its end, or deadline_ns (sys_now_ns()) passes.
 // Returns 1 with *status, 0 at the deadline, -ECHILD when it is no tracee (any more).
 int freeze_wait(pid_t tid, uint64_t deadline_ns, int *status);
+
+// A signal on its way to the thread was reported instead of our stop: its handler's frame is set up, and our
+// stop follows before it runs.
+void freeze_hand_over(pid_t tid, int status);
 
 #endif
