@@ -356,8 +356,8 @@ static bool enough(struct precopy *precopy, uint64_t bytes)
 	const bool less = precopy->passes <= 1 || bytes <= precopy->rest / 4 * 3;
 
 	precopy->stalled = less ? 0 : precopy->stalled + 1;
-	return bytes <= FEW_BYTES || precopy->full || precopy->passes >= track_most_passes(&precopy->track) ||
-	       precopy->stalled >= 2;
+	return bytes <= FEW_BYTES || precopy->full || precopy->stalled >= 2 ||
+	       precopy->passes >= track_most_passes(&precopy->track);
 }
 
 static int make_pass(void *arg)

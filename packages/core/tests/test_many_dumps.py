@@ -28,7 +28,7 @@ import living
 import pytest
 import toolchain
 from living import WIDTHS
-from test_interrupted import AT_ONCE, TABLE
+from test_interrupted import AT_ONCE, TABLE, expected
 from toolchain import Width
 
 from coresnap.errors import Code
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.host
 
 METHODS = living.METHODS
-# Of one thread more is interrupted than by stop: calls are injected into it, as by fork.
-COLUMN = {"precopy": "fork"}
 TIMES = DUMPS if PATIENCE == 1 else GUEST_CALL_DUMPS
 SOME_WIDTHS = WIDTHS if FULL else [Width.NATIVE]
 RELATIONS = ("init", "subreaper", "ignored", "nocldwait")
@@ -337,6 +335,6 @@ def test_who_sits_in_a_call_notices_what_the_document_says(
         outcome = outcomes[seat].result()
     except calls.Unsupported as error:
         pytest.skip(f"not here: {error}")
-    assert outcome.verdict == TABLE[seat.call][COLUMN.get(seat.method, seat.method)]
+    assert outcome.verdict == expected(seat.call, seat.method)
     # A call that has moved a part of its bytes is over with the first dump.
     assert outcome.disturbed == (1 if outcome.verdict == "short" else TIMES)
